@@ -1,0 +1,111 @@
+"""A user's recent events as parallel arrays: the one state every user feature is computed from.
+
+Keeping the events themselves, not counters derived from them, makes parity a matter of construction: training slices
+the same arrays at the target's time, serving reads them whole, and one function turns either into features. It also
+makes an update an append, and a feature added tomorrow needs no new state.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import SchemaMismatch
+from features.keys import KeyArray
+
+EVENT_KINDS: Final = ("purchase", "view", "click", "cart", "rating")
+"""Code of a kind is its position: append to this tuple, never reorder it."""
+
+MAX_EVENTS: Final = 4096
+"""Most recent events kept per user; older ones leave the state (not the log, nor the training data)."""
+
+_HEADER = struct.Struct("<4sI")
+_MAGIC = b"TUH1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """Events in order of (time, session, arrival).
+
+    ``item``: item keys int64 [n]. ``time``: seconds since 1970, int64 [n]. ``session``: key of the basket or visit,
+    int64 [n]. ``kind``: position in EVENT_KINDS, uint8 [n]. ``value``: quantity or rating, float32 [n].
+    """
+
+    item: KeyArray
+    time: npt.NDArray[np.int64]
+    session: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.uint8]
+    value: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @staticmethod
+    def empty() -> History:
+        return History(
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.uint8),
+            np.empty(0, np.float32),
+        )
+
+    def before(self, time: int) -> History:
+        """Only the events strictly before ``time``, the newest MAX_EVENTS of them: what could be known at ``time``."""
+        end = int(np.searchsorted(self.time, time, side="left"))
+        start = max(0, end - MAX_EVENTS)
+        if start == 0 and end == len(self):
+            return self
+        window = slice(start, end)
+        return History(
+            self.item[window], self.time[window], self.session[window], self.kind[window], self.value[window]
+        )
+
+    def append(self, other: History) -> History:
+        """Both histories' events, in order and bounded to the newest MAX_EVENTS; late events find their place."""
+        time = np.concatenate((self.time, other.time))
+        session = np.concatenate((self.session, other.session))
+        order = np.lexsort((np.arange(len(time)), session, time))[-MAX_EVENTS:]
+        return History(
+            np.concatenate((self.item, other.item))[order],
+            time[order],
+            session[order],
+            np.concatenate((self.kind, other.kind))[order],
+            np.concatenate((self.value, other.value))[order],
+        )
+
+    def encode(self) -> bytes:
+        """The arrays as little-endian bytes behind a header; ``decode`` reads them without a copy."""
+        return b"".join(
+            (
+                _HEADER.pack(_MAGIC, len(self)),
+                self.item.astype("<i8", copy=False).tobytes(),
+                self.time.astype("<i8", copy=False).tobytes(),
+                self.session.astype("<i8", copy=False).tobytes(),
+                self.value.astype("<f4", copy=False).tobytes(),
+                self.kind.tobytes(),
+            )
+        )
+
+    @staticmethod
+    def decode(blob: bytes) -> History:
+        """Raises SchemaMismatch where the bytes are not a history of this version."""
+        if not blob:
+            return History.empty()
+        magic, n = _HEADER.unpack_from(blob) if len(blob) >= _HEADER.size else (b"", 0)
+        if magic != _MAGIC or len(blob) != _HEADER.size + n * 29:
+            raise SchemaMismatch(
+                f"a stored user history starts with {blob[:4]!r} and has {len(blob)} bytes; this code reads "
+                f"{_MAGIC!r}. Run tandem train again to materialize the features"
+            )
+        offset = _HEADER.size
+        item = np.frombuffer(blob, "<i8", n, offset)
+        time = np.frombuffer(blob, "<i8", n, offset + 8 * n)
+        session = np.frombuffer(blob, "<i8", n, offset + 16 * n)
+        value = np.frombuffer(blob, "<f4", n, offset + 24 * n)
+        kind = np.frombuffer(blob, np.uint8, n, offset + 28 * n)
+        return History(item, time, session, kind, value)

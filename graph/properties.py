@@ -1,0 +1,118 @@
+"""Properties of many items at once, as bit masks: what a request filters its candidates by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.errors import NotDerived, OntologyError
+from graph.items import item_facts
+from graph.ports import Fact, KnowledgeGraph, Proof
+
+Mask: TypeAlias = NDArray[np.uint64]
+_MAX_PROPERTIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyTable:
+    """What each row contains or serves, may contain, and whether its contents are unknown.
+
+    ``contains`` and ``may_contain`` are uint64[n]: bit i stands for ``names[i]``. ``contains`` holds what is certain
+    (contents and purposes), ``may_contain`` all that cannot be ruled out, so it includes ``contains``. ``unknown`` is
+    bool[n]. ``version`` is that of the ontology the table was made from.
+    """
+
+    names: tuple[str, ...]
+    contains: Mask
+    may_contain: Mask
+    unknown: NDArray[np.bool_]
+    version: str
+
+    @classmethod
+    def build(cls, graph: KnowledgeGraph, rows: Sequence[Mapping[str, str | None]]) -> PropertyTable:
+        """The table of ``rows`` of item attributes (see items.item_facts). Raises OntologyError above 64 properties."""
+        names = tuple(fact.args[0] for fact in graph.query(Fact("property", ("?property",))))
+        if len(names) > _MAX_PROPERTIES:
+            raise OntologyError(
+                f"the ontology has {len(names)} properties and a mask holds {_MAX_PROPERTIES}; merge or remove some"
+            )
+        extended = graph.extend(
+            (fact for i, row in enumerate(rows) for fact in item_facts(graph, str(i), row)), source="catalog"
+        )
+        certain = _masks(extended, ("contains", "serves"), names, len(rows))
+        possible = certain | _masks(extended, ("may_contain",), names, len(rows))
+        unknown = np.ones(len(rows), dtype=np.bool_)
+        unknown[[int(fact.args[0]) for fact in extended.query(Fact("contents_known", ("?item",)))]] = False
+        return cls(names, certain, possible, unknown, graph.version)
+
+    def violates(self, rows: NDArray[np.integer[Any]], avoid: Sequence[str]) -> NDArray[np.bool_]:
+        """bool[len(rows)]: the row may contain something of ``avoid``, or nobody knows what it contains.
+
+        Nothing violates an empty ``avoid``. Raises OntologyError for a name that is no property.
+        """
+        if not avoid:
+            return np.zeros(len(rows), dtype=np.bool_)
+        return np.asarray(((self.may_contain[rows] & self._bits(avoid)) != 0) | self.unknown[rows])
+
+    def has(self, rows: NDArray[np.integer[Any]], name: str) -> NDArray[np.bool_]:
+        """bool[len(rows)]: the row certainly contains or serves the property. Raises OntologyError as ``violates``."""
+        return np.asarray((self.contains[rows] & self._bits([name])) != 0)
+
+    def save(self, path: Path) -> None:
+        """Writes an ``.npz`` that ``load`` reads without pickle."""
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(self.names, dtype=np.str_),
+                contains=self.contains,
+                may_contain=self.may_contain,
+                unknown=self.unknown,
+                version=np.array(self.version),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> PropertyTable:
+        """Reads what ``save`` wrote. Raises OntologyError where the file is missing or not such a table."""
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                return cls(
+                    tuple(str(name) for name in saved["names"]),
+                    saved["contains"].astype(np.uint64),
+                    saved["may_contain"].astype(np.uint64),
+                    saved["unknown"].astype(np.bool_),
+                    str(saved["version"]),
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise OntologyError(f"{path} is no property table ({error}); build it again") from error
+
+    def _bits(self, names: Sequence[str]) -> np.uint64:
+        unknown = sorted(set(names) - set(self.names))
+        if unknown:
+            raise OntologyError(f"unknown properties {', '.join(unknown)}; known are {', '.join(self.names)}")
+        return np.uint64(sum(1 << self.names.index(name) for name in set(names)))
+
+
+def explain_property(graph: KnowledgeGraph, item_id: str, name: str) -> Proof:
+    """Why the item of ``graph`` (an extension by its item_facts) has the property, by the strongest reason there is.
+
+    Raises NotDerived where nothing says so.
+    """
+    for predicate in ("contains", "serves", "may_contain"):
+        fact = Fact(predicate, (item_id, name))
+        if graph.holds(fact):
+            return graph.prove(fact)
+    raise NotDerived(f"nothing says that {item_id} contains, serves or may contain {name}; check the item's facts")
+
+
+def _masks(graph: KnowledgeGraph, predicates: Sequence[str], names: Sequence[str], count: int) -> Mask:
+    bit = {name: np.uint64(1 << i) for i, name in enumerate(names)}
+    masks = np.zeros(count, dtype=np.uint64)
+    for predicate in predicates:
+        for fact in graph.query(Fact(predicate, ("?item", "?property"))):
+            masks[int(fact.args[0])] |= bit[fact.args[1]]
+    return masks

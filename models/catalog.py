@@ -1,0 +1,167 @@
+"""The catalog as vectors and counts: texts, labels, and how they go together.
+
+Items of one text share one vector: 91,698 products of The Complete Journey have 2,400 texts once sizes are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models import artifacts
+from models.ports import Embedder, FloatMatrix, VectorIndex
+from models.text import embedding_text, readable
+
+KIND = "catalog"
+_BATCH = 2_048
+_DETERMINES = 0.9
+"""From this share on an attribute names the label (or the label names it): it is the label's relative, no evidence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalog:
+    """n items, D distinct texts, L labels.
+
+    ``texts`` [D] with unit ``vectors`` [D, d] behind ``index``; ``text_of_row`` int32 [n]. ``labels`` [L] with
+    ``label_vectors`` [L, d]; ``label_of_row`` int32 [n], -1 where an item has none. ``attributes``: the columns whose
+    values count as evidence for a label, with each row's code (int32 [n], -1 absent) and the values by code.
+    """
+
+    texts: tuple[str, ...]
+    vectors: FloatMatrix
+    index: VectorIndex
+    text_of_row: npt.NDArray[np.int32]
+    rows_by_text: npt.NDArray[np.int64]
+    text_starts: npt.NDArray[np.int64]
+    labels: tuple[str, ...]
+    label_vectors: FloatMatrix
+    label_of_row: npt.NDArray[np.int32]
+    attributes: Mapping[str, npt.NDArray[np.int32]]
+    values: Mapping[str, tuple[str, ...]]
+
+    def rows(self, text: int) -> npt.NDArray[np.int64]:
+        """Rows of the items that have this text."""
+        return self.rows_by_text[self.text_starts[text] : self.text_starts[text + 1]]
+
+    @staticmethod
+    def build(
+        items: pl.DataFrame,
+        label_column: str | None,
+        categorical: Sequence[str],
+        embedder: Embedder,
+        make_index: Callable[[FloatMatrix], VectorIndex],
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> Catalog:
+        """Embed every distinct text and label of ``items`` (columns item_id, title, text and attributes)."""
+        full = [embedding_text(title, text) for title, text in items.select("title", "text").iter_rows()]
+        texts = tuple(sorted(set(full)))
+        code = {text: number for number, text in enumerate(texts)}
+        parts = []
+        for start in range(0, len(texts), _BATCH):
+            parts.append(embedder.embed(texts[start : start + _BATCH]))
+            progress(min(1.0, (start + _BATCH) / len(texts)))
+        vectors = np.concatenate(parts) if parts else np.empty((0, embedder.dimension), np.float32)
+        labels, label_of_row = _codes(items[label_column]) if label_column else ((), np.full(len(items), -1, np.int32))
+        label_vectors = (
+            embedder.embed([readable(label) for label in labels])
+            if labels
+            else np.empty((0, embedder.dimension), np.float32)
+        )
+        coded = {name: _codes(items[name]) for name in categorical if name != label_column}
+        evidence = {name: value for name, value in coded.items() if _is_evidence(value[1], label_of_row)}
+        return _assemble(
+            texts,
+            vectors,
+            make_index(vectors),
+            np.array([code[text] for text in full], np.int32),
+            labels,
+            label_vectors,
+            label_of_row,
+            {name: rows for name, (_, rows) in evidence.items()},
+            {name: values for name, (values, _) in evidence.items()},
+        )
+
+    def save(self, folder: Path, facts: Mapping[str, object]) -> None:
+        def write(where: Path) -> None:
+            self.index.save(where / "texts.faiss")
+            np.save(where / "vectors.npy", self.vectors, allow_pickle=False)
+            np.save(where / "text_of_row.npy", self.text_of_row, allow_pickle=False)
+            np.save(where / "label_vectors.npy", self.label_vectors, allow_pickle=False)
+            np.save(where / "label_of_row.npy", self.label_of_row, allow_pickle=False)
+            for number, codes in enumerate(self.attributes.values()):
+                np.save(where / f"attribute_{number}.npy", codes, allow_pickle=False)
+            names = {"texts": self.texts, "labels": self.labels, "values": dict(self.values)}
+            (where / "names.json").write_text(json.dumps(names))
+
+        artifacts.save(folder, KIND, facts, write)
+
+    @staticmethod
+    def load(folder: Path, load_index: Callable[[Path], VectorIndex]) -> Catalog:
+        """Raises ArtifactMismatch where files are damaged."""
+        artifacts.load(folder, KIND)
+        names = json.loads((folder / "names.json").read_text())
+
+        def array(name: str) -> npt.NDArray[np.int32]:
+            return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
+
+        return _assemble(
+            tuple(names["texts"]),
+            np.load(folder / "vectors.npy", allow_pickle=False),
+            load_index(folder / "texts.faiss"),
+            array("text_of_row"),
+            tuple(names["labels"]),
+            np.load(folder / "label_vectors.npy", allow_pickle=False),
+            array("label_of_row"),
+            {name: array(f"attribute_{number}") for number, name in enumerate(names["values"])},
+            {name: tuple(values) for name, values in names["values"].items()},
+        )
+
+
+def _assemble(
+    texts: tuple[str, ...],
+    vectors: FloatMatrix,
+    index: VectorIndex,
+    text_of_row: npt.NDArray[np.int32],
+    labels: tuple[str, ...],
+    label_vectors: FloatMatrix,
+    label_of_row: npt.NDArray[np.int32],
+    attributes: Mapping[str, npt.NDArray[np.int32]],
+    values: Mapping[str, tuple[str, ...]],
+) -> Catalog:
+    order = np.argsort(text_of_row, kind="stable")
+    starts = np.searchsorted(text_of_row[order], np.arange(len(texts) + 1))
+    return Catalog(
+        texts, vectors, index, text_of_row, order, starts, labels, label_vectors, label_of_row, attributes, values
+    )
+
+
+def _codes(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    text = column.cast(pl.String)
+    names = tuple(sorted(text.drop_nulls().unique().to_list()))
+    codes = text.replace_strict({name: number for number, name in enumerate(names)}, return_dtype=pl.Int32, default=-1)
+    return names, codes.fill_null(-1).to_numpy()
+
+
+def _is_evidence(attribute: npt.NDArray[np.int32], label: npt.NDArray[np.int32]) -> bool:
+    """Whether an attribute says something of the label without being its parent (department) or its twin (type)."""
+    both = (attribute >= 0) & (label >= 0)
+    if not both.any():
+        return False
+    return max(_purity(attribute[both], label[both]), _purity(label[both], attribute[both])) < _DETERMINES or (
+        # Two brands over 301 labels: the commoner brand is most of every label without being its parent.
+        len(np.unique(attribute[both])) <= 3
+    )
+
+
+def _purity(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
+    """Share of rows whose ``of`` is the commonest one among rows of the same ``given``."""
+    pairs, count = np.unique(np.stack((given, of), axis=1), axis=0, return_counts=True)
+    best = np.zeros(int(given.max()) + 1)
+    np.maximum.at(best, pairs[:, 0], count)
+    return float(best.sum() / len(given))

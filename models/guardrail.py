@@ -1,0 +1,245 @@
+"""The guardrail: XGBoost probability that a proposal is right, from evidence its proposer did not have.
+
+The only file that imports XGBoost. Probabilities are calibrated by isotonic regression on held-out groups (Zadrozny &
+Elkan, 2002), kept as a step table in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import artifacts
+from models.errors import ArtifactMismatch
+from models.explain import top_contributions
+from models.ports import Contribution, FloatMatrix, FloatVector
+
+if TYPE_CHECKING:
+    import xgboost
+
+KIND = "guardrail"
+Verdict = Literal["accept", "review", "reject"]
+
+
+class GuardrailConfig(BaseModel):
+    """Hyperparameters of training; every one is recorded in the artifact's manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trees: int = Field(default=200, ge=1, le=5000)
+    """Boosting rounds."""
+    depth: int = Field(default=5, ge=1, le=16)
+    """Depth of a tree: how many pieces of evidence may interact."""
+    learning_rate: float = Field(default=0.1, gt=0, le=1)
+    min_child_weight: float = Field(default=5.0, ge=0)
+    """Hessian weight a leaf must hold; larger is smoother."""
+    accept_precision: float = Field(default=0.9, gt=0, lt=1)
+    """Precision the accept threshold must show on held-out groups."""
+    reject_below: float = Field(default=0.1, ge=0, lt=1)
+    """Probability under which a proposal is rejected rather than put up for review."""
+    seed: int = 7
+    threads: int = Field(default=0, ge=0)
+    """Threads of training; 0 takes all cores."""
+
+
+class XGBoostGuardrail:
+    """A trained guardrail; `models.ports.TreeModel`. ``predict`` answers calibrated probabilities."""
+
+    def __init__(self, booster: xgboost.Booster, manifest: dict[str, Any]) -> None:
+        self._booster = booster
+        self._booster.set_param({"nthread": 1})
+        self.manifest = manifest
+        self._columns = tuple(manifest["columns"])
+        self._x = np.asarray(manifest["calibration"]["margin"])
+        self._y = np.asarray(manifest["calibration"]["probability"])
+        self.accept_at = float(manifest["accept_at"])
+        self.reject_below = float(manifest["parameters"]["reject_below"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self._columns
+
+    def predict(self, matrix: FloatMatrix) -> FloatVector:
+        if not len(matrix):
+            return np.empty(0)
+        margin = np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
+        return np.asarray(np.interp(margin, self._x, self._y), np.float64)
+
+    def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
+        import xgboost
+
+        if not len(matrix):
+            return []
+        shares = self._booster.predict(xgboost.DMatrix(matrix, nthread=1), pred_contribs=True)
+        return top_contributions(self._columns, matrix, np.asarray(shares, np.float64), top)
+
+    def verdict(self, probability: float) -> Verdict:
+        """``accept`` from the threshold on that showed the stated precision, ``reject`` below the floor."""
+        if probability >= self.accept_at:
+            return "accept"
+        return "reject" if probability < self.reject_below else "review"
+
+    def save(self, folder: Path) -> None:
+        facts = {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
+        artifacts.save(folder, KIND, facts, lambda where: self._booster.save_model(where / "model.ubj"))
+
+    @staticmethod
+    def load(folder: Path, columns: Sequence[str]) -> XGBoostGuardrail:
+        """Raises ArtifactMismatch where files are damaged or the evidence columns are others."""
+        import xgboost
+
+        manifest = artifacts.load(folder, KIND, {"columns": list(columns)})
+        booster = xgboost.Booster()
+        try:
+            booster.load_model(folder / "model.ubj")
+        except xgboost.core.XGBoostError as error:
+            raise ArtifactMismatch(f"{folder} cannot be read by this XGBoost. Run: tandem train") from error
+        return XGBoostGuardrail(booster, manifest)
+
+
+def fit(
+    config: GuardrailConfig,
+    columns: Sequence[str],
+    matrix: FloatMatrix,
+    right: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+    facts: Mapping[str, Any],
+    monotone: Mapping[str, int] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+    folds: int = 5,
+) -> XGBoostGuardrail:
+    """Train on proposals [n] and calibrate on grouped cross-validation: a group is never on both sides.
+
+    ``right``: whether a person (or the user's later purchases) agrees. ``monotone``: columns whose evidence may only
+    raise (1) or lower (-1) the probability. The out-of-fold scores give the calibration and the accept threshold; the
+    metrics in the manifest are cross-fitted once more, so that no group speaks for itself; the model itself is then
+    fitted to everything. Raises ValueError for fewer than two groups.
+    """
+    import xgboost
+
+    constraints = tuple((monotone or {}).get(name, 0) for name in columns)
+    parameters = {
+        "objective": "binary:logistic",
+        "eta": config.learning_rate,
+        "max_depth": config.depth,
+        "min_child_weight": config.min_child_weight,
+        "subsample": 0.8,
+        "colsample_bytree": 0.8,
+        "tree_method": "hist",
+        "monotone_constraints": str(constraints),
+        "seed": config.seed,
+        "nthread": config.threads,
+    }
+    distinct = np.unique(groups)
+    if len(distinct) < 2:
+        raise ValueError(
+            f"a guardrail is calibrated on held-out groups, two groups at least; these {len(right)} proposals have "
+            f"{len(distinct)}. Label proposals of more groups"
+        )
+    fold_of_group = np.random.default_rng(config.seed).permutation(len(distinct)) % folds
+    fold = fold_of_group[np.searchsorted(distinct, groups)]
+    margin = np.full(len(right), np.nan)
+    for number in range(folds):
+        held = fold == number
+        if not held.any() or held.all():
+            continue
+        booster = xgboost.train(parameters, xgboost.DMatrix(matrix[~held], right[~held]), config.trees)
+        margin[held] = booster.inplace_predict(matrix[held], predict_type="margin")
+        progress((number + 1) / (folds + 1))
+    scored = ~np.isnan(margin)
+    x, y = _isotonic(margin[scored], right[scored])
+    accept_at = _threshold(np.interp(margin[scored], x, y), right[scored], config.accept_precision)
+    # Measured as a new group would see it: calibration and threshold of each fold come from the other folds.
+    held_out = np.zeros(len(right))
+    held_accept = np.full(len(right), np.inf)
+    for number in range(folds):
+        held, others = scored & (fold == number), scored & (fold != number)
+        if not held.any() or not others.any():
+            continue
+        fold_x, fold_y = _isotonic(margin[others], right[others])
+        held_out[held] = np.interp(margin[held], fold_x, fold_y)
+        others_probability = np.interp(margin[others], fold_x, fold_y)
+        held_accept[held] = _threshold(others_probability, right[others], config.accept_precision)
+    manifest = {
+        "columns": list(columns),
+        "parameters": config.model_dump(),
+        "monotone": dict(monotone or {}),
+        "calibration": {"margin": x.tolist(), "probability": y.tolist()},
+        "accept_at": accept_at,
+        "held_out": _metrics(held_out[scored], right[scored], held_accept[scored]),
+        "versions": artifacts.package_versions("xgboost", "numpy"),
+        **facts,
+    }
+    final = xgboost.train(parameters, xgboost.DMatrix(matrix, right), config.trees)
+    progress(1.0)
+    return XGBoostGuardrail(final, manifest)
+
+
+def _isotonic(
+    margin: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 200
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A non-decreasing map margin -> probability: pool adjacent violators over at most ``bins`` quantile bins.
+
+    The lowest and the highest block answer at most what (right + 1) / (n + 2) does, so that none claims certainty;
+    the others keep their rates: a prior in every bin would pull all probabilities towards a half.
+    """
+    order = np.argsort(margin, kind="stable")
+    parts = np.array_split(order, min(bins, max(1, len(order) // 20)))
+    blocks: list[list[float]] = []
+    for part in parts:
+        if not len(part):
+            continue
+        blocks.append([float(margin[part].mean()) * len(part), float(right[part].sum()), float(len(part))])
+        while len(blocks) > 1 and blocks[-2][1] / blocks[-2][2] >= blocks[-1][1] / blocks[-1][2]:
+            last = blocks.pop()
+            blocks[-1] = [a + b for a, b in zip(blocks[-1], last)]
+    total, hits, size = np.array(blocks).T
+    y = hits / size
+    # After pooling only the first block can be at 0 and only the last at 1.
+    floor, ceiling = 1 / (size[0] + 2), (size[-1] + 1) / (size[-1] + 2)
+    if len(y) > 1:
+        floor, ceiling = min(floor, y[1]), max(ceiling, y[-2])
+    return total / size, np.clip(y, floor if y[0] == 0 else 0.0, ceiling if y[-1] == 1 else 1.0)
+
+
+def _threshold(probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], precision: float) -> float:
+    """The lowest probability from which on the held-out precision reaches the target; above 1 where none does.
+
+    An estimate, not a certificate: it carries no confidence statement.
+    """
+    order = np.argsort(-probability, kind="stable")
+    hits = np.cumsum(right[order])
+    rate = hits / np.arange(1, len(order) + 1)
+    # A threshold takes all proposals of equal probability, so it may only stand where the next one differs.
+    boundary = np.r_[np.diff(probability[order]) != 0, True]
+    enough = np.flatnonzero((rate >= precision) & boundary & (np.arange(1, len(order) + 1) >= 30))
+    return float(probability[order][enough[-1]]) if len(enough) else 1.01
+
+
+def _metrics(
+    probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], accept_at: float | npt.NDArray[np.float64]
+) -> dict[str, float | None]:
+    accepted = probability >= accept_at
+    bins = np.minimum((probability * 10).astype(int), 9)
+    weight = np.bincount(bins, minlength=10)
+    gap = np.abs(np.bincount(bins, probability, 10) - np.bincount(bins, right, 10))
+    _, code, count = np.unique(probability, return_inverse=True, return_counts=True)
+    # Equal probabilities share their mean rank: calibration makes many of them.
+    rank = (np.cumsum(count) - (count - 1) / 2)[code]
+    positives = int(right.sum())
+    negatives = len(right) - positives
+    area = (rank[right].sum() - positives * (positives + 1) / 2) / max(1, positives * negatives)
+    return {
+        "proposals": float(len(right)),
+        "base_rate": float(right.mean()),
+        "auc": float(area),
+        "brier": float(np.mean((probability - right) ** 2)),
+        "ece": float(gap.sum() / max(1, weight.sum())),
+        "accepted_share": float(accepted.mean()),
+        "accepted_precision": float(right[accepted].mean()) if accepted.any() else None,
+    }

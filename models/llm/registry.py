@@ -1,0 +1,85 @@
+"""Engine name to engine. A new engine is one file, one factory and one line here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from models.errors import ArtifactMismatch, EngineUnavailable, MissingExtra
+from models.llm.config import DEFAULT_MODEL, LLMConfig
+from models.llm.weights import DEFAULT_NAME, materialize_default
+from models.ports import LLMEngine
+
+
+def create(config: LLMConfig) -> LLMEngine:
+    """Load the engine a configuration names; blocks until it can answer (vLLM about a minute).
+
+    Call it before serving. One engine belongs to one event loop: the loop of its first generate().
+    Raises MissingExtra, ArtifactMismatch (no such weights) or EngineUnavailable (it does not start).
+    """
+    try:
+        return ENGINES[config.engine](config)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        extra = "cpu" if library == "vllm" else "serve"
+        raise MissingExtra(
+            f"LLM engine {config.engine!r} needs {library!r}: pip install 'tandem-rec[{extra}]'"
+        ) from error
+
+
+def _vllm(config: LLMConfig) -> LLMEngine:
+    from models.llm.vllm_engine import VLLMEngine
+
+    return VLLMEngine(
+        _folder(config),
+        max_model_len=config.max_model_len,
+        kv_cache_gib=config.kv_cache_gib,
+        dtype=config.dtype,
+        threads=config.threads,
+        max_concurrency=config.max_concurrency,
+        timeout_s=config.timeout_s,
+    )
+
+
+def _transformers(config: LLMConfig) -> LLMEngine:
+    from models.llm.transformers_engine import TransformersEngine
+
+    return TransformersEngine(
+        _folder(config),
+        max_model_len=config.max_model_len,
+        dtype=config.dtype,
+        threads=config.threads,
+        timeout_s=config.timeout_s,
+    )
+
+
+def _openai(config: LLMConfig) -> LLMEngine:
+    from models.llm.openai_engine import OpenAIEngine
+
+    key = None
+    if config.api_key_env is not None and not (key := os.environ.get(config.api_key_env)):
+        raise EngineUnavailable(f"environment variable {config.api_key_env} is not set: put the key of the LLM in it")
+    return OpenAIEngine(
+        config.base_url or "",
+        config.model,
+        api_key=key,
+        timeout_s=config.timeout_s,
+        max_concurrency=config.max_concurrency,
+    )
+
+
+ENGINES: dict[str, Callable[[LLMConfig], LLMEngine]] = {
+    "vllm": _vllm,
+    "transformers": _transformers,
+    "openai": _openai,
+}
+
+
+def _folder(config: LLMConfig) -> Path:
+    if config.model == DEFAULT_MODEL:
+        return materialize_default(config.weights_dir / DEFAULT_NAME)
+    folder = Path(config.model)
+    if not (folder / "config.json").is_file():
+        raise ArtifactMismatch(f"{folder} holds no model (no config.json): give a folder of safetensors or 'default'")
+    return folder

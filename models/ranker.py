@@ -1,0 +1,148 @@
+"""The ranker: LightGBM LambdaMART over the ranking columns (Burges, "From RankNet to LambdaRank to LambdaMART", 2010).
+
+The only file that imports LightGBM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import artifacts
+from models.errors import ArtifactMismatch
+from models.explain import top_contributions
+from models.ports import Contribution, FloatMatrix, FloatVector
+
+if TYPE_CHECKING:
+    import lightgbm
+
+KIND = "ranker"
+
+
+class RankerConfig(BaseModel):
+    """Hyperparameters of training; every one is recorded in the artifact's manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trees: int = Field(default=250, ge=1, le=5000)
+    """Boosting rounds at most; early stopping on validation NDCG usually ends sooner."""
+    leaves: int = Field(default=31, ge=2, le=1024)
+    """Leaves per tree: more fit finer interactions and cost time per score."""
+    learning_rate: float = Field(default=0.08, gt=0, le=1)
+    """Shrinkage per round; halving it about doubles the rounds needed."""
+    min_leaf: int = Field(default=100, ge=1)
+    """Rows a leaf must hold; guards against fitting single users."""
+    truncation: int = Field(default=20, ge=1)
+    """Positions whose order LambdaRank optimizes."""
+    patience: int = Field(default=25, ge=1)
+    """Rounds without a better validation NDCG before training stops."""
+    seed: int = 7
+    threads: int = Field(default=0, ge=0)
+    """Threads of training; 0 takes all cores."""
+
+
+class LightGBMRanker:
+    """A trained ranker; `models.ports.TreeModel`. Scores are comparable within one request only."""
+
+    def __init__(self, booster: lightgbm.Booster, manifest: dict[str, Any]) -> None:
+        self._booster = booster
+        self.manifest = manifest
+        self._columns = tuple(manifest["columns"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self._columns
+
+    def predict(self, matrix: FloatMatrix) -> FloatVector:
+        if not len(matrix):
+            return np.empty(0)
+        # One thread: 200 rows are too few to share, and a busy replica has other requests for its cores.
+        return np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=1), np.float64)
+
+    def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
+        if not len(matrix):
+            return []
+        shares = np.asarray(self._booster.predict(matrix, pred_contrib=True, num_threads=1), np.float64)
+        return top_contributions(self._columns, matrix, shares, top)
+
+    def save(self, folder: Path) -> None:
+        facts = {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
+
+        def write(where: Path) -> None:
+            # LightGBM's own text format: readable, and without code in it.
+            (where / "model.txt").write_text(self._booster.model_to_string())
+
+        artifacts.save(folder, KIND, facts, write)
+
+    @staticmethod
+    def load(folder: Path, schema_hash: str) -> LightGBMRanker:
+        """Raises ArtifactMismatch where files are damaged or the feature schema is another."""
+        import lightgbm
+
+        manifest = artifacts.load(folder, KIND, {"schema_hash": schema_hash})
+        try:
+            booster = lightgbm.Booster(model_str=(folder / "model.txt").read_text())
+        except lightgbm.basic.LightGBMError as error:
+            raise ArtifactMismatch(f"{folder} cannot be read by this LightGBM ({error}). Run: tandem train") from error
+        return LightGBMRanker(booster, manifest)
+
+
+def fit(
+    config: RankerConfig,
+    columns: Sequence[str],
+    train: tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    valid: tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    facts: dict[str, Any],
+    progress: Callable[[float], None] = lambda _: None,
+) -> LightGBMRanker:
+    """Train on (matrix [n, columns], relevance [n], group sizes); stop early by NDCG@10 on ``valid``.
+
+    ``facts`` join the manifest (schema hash, data hash, split).
+    """
+    import lightgbm
+
+    parameters = {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": config.min_leaf,
+        "lambdarank_truncation_level": config.truncation,
+        "max_bin": 127,
+        "num_threads": config.threads,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    data = lightgbm.Dataset(train[0], train[1], group=train[2], feature_name=list(columns), free_raw_data=True)
+    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data, free_raw_data=True)
+
+    def report(environment: Any) -> None:
+        progress((environment.iteration + 1) / config.trees)
+
+    booster = lightgbm.train(
+        parameters,
+        data,
+        num_boost_round=config.trees,
+        valid_sets=[held],
+        callbacks=[lightgbm.early_stopping(config.patience, verbose=False), report],
+    )
+    manifest = {
+        "columns": list(columns),
+        "parameters": config.model_dump(),
+        "rounds": booster.best_iteration,
+        "validation_ndcg@10": booster.best_score["valid_0"]["ndcg@10"],
+        "versions": artifacts.package_versions("lightgbm", "numpy"),
+        **facts,
+    }
+    # Kept at its best round, so that loading needs no note of it.
+    return LightGBMRanker(
+        lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration)), manifest
+    )

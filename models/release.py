@@ -1,0 +1,98 @@
+"""A release: every version that decides an answer, as one folder, promoted and rolled back as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.artifacts import content_hash, file_hash
+from models.errors import ArtifactMismatch
+
+CURRENT = "current"
+_FILE = "release.json"
+_ID = re.compile(r"^r-[0-9a-f]{12}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """``id`` is the hash of ``versions``: what was trained twice alike is one release.
+
+    ``versions``: hashes and names of the parts: ranker, guardrails, graph, prompts, LLM, embedder, schema, data.
+    ``repeats``: whether items a user had are recommended again. ``metrics``: measured at training, with their split.
+    """
+
+    id: str
+    versions: Mapping[str, Any]
+    repeats: bool
+    metrics: Mapping[str, Any]
+    created: str
+
+
+def write(
+    releases: Path,
+    versions: Mapping[str, Any],
+    repeats: bool,
+    metrics: Mapping[str, Any],
+    build: Callable[[Path], None],
+) -> Release:
+    """Let ``build`` write the parts into a new folder and name it by what it holds. Does not promote it."""
+    releases.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=releases, prefix=".building."))
+    try:
+        build(temporary)
+        files = {
+            # A manifest carries its time of creation; what it describes is hashed by the files themselves.
+            str(path.relative_to(temporary)): file_hash(path)
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file() and path.name != "manifest.json"
+        }
+        complete = {**versions, "files": content_hash(files), "repeats": repeats}
+        release = Release(
+            f"r-{content_hash(complete)[:12]}",
+            complete,
+            repeats,
+            metrics,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        (temporary / _FILE).write_text(json.dumps(asdict(release), indent=2, sort_keys=True, default=str) + "\n")
+        folder = releases / release.id
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return release
+
+
+def read(releases: Path, release_id: str | None = None) -> tuple[Release, Path]:
+    """A release and its folder; None is the promoted one. Raises ArtifactMismatch."""
+    if release_id is None:
+        try:
+            release_id = (releases / CURRENT).read_text().strip()
+        except FileNotFoundError:
+            raise ArtifactMismatch(f"nothing is released in {releases}. Run: tandem train") from None
+    if not _ID.match(release_id):
+        raise ArtifactMismatch(f"{release_id!r} is no release id (r- and 12 hex digits); see the folders of {releases}")
+    folder = releases / release_id
+    try:
+        raw = json.loads((folder / _FILE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise ArtifactMismatch(f"release {release_id} in {folder} is missing or damaged. Run: tandem train") from error
+    return Release(**raw), folder
+
+
+def promote(releases: Path, release_id: str) -> None:
+    """Make a release the one that serving loads next, in one step."""
+    read(releases, release_id)
+    temporary = releases / f".{CURRENT}.{os.getpid()}"
+    temporary.write_text(release_id + "\n")
+    os.replace(temporary, releases / CURRENT)

@@ -1,0 +1,92 @@
+"""Calling Tandem from Python: a channel with the key, and plain errors. Light: gRPC and protobuf only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from protos.tandem.v1 import ensemble_pb2, ensemble_pb2_grpc, recommender_pb2, recommender_pb2_grpc, types_pb2
+from serving import auth
+from serving.errors import ServingError
+
+
+class CallFailed(ServingError):
+    """A call was refused or not answered; ``code`` is gRPC's, the message the service's."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self.code = code
+        self.details = details
+
+
+def find_key(workspace: Path) -> str:
+    """The key from TANDEM_API_KEY, or from the workspace. Raises Unauthenticated."""
+    return os.environ.get("TANDEM_API_KEY") or auth.read_key(workspace / "secrets" / "api_key")
+
+
+class Client:
+    """A connection to a Tandem service; use it as a context manager, from any number of threads."""
+
+    def __init__(self, target: str = "127.0.0.1:9000", key: str = "", timeout_s: float = 60.0) -> None:
+        self.channel = grpc.insecure_channel(target)
+        self._metadata = ((auth.HEADER, f"Bearer {key}"),)
+        self._timeout_s = timeout_s
+        self._recommender = recommender_pb2_grpc.RecommenderStub(self.channel)  # type: ignore[no-untyped-call]
+        self._ensemble = ensemble_pb2_grpc.EnsembleStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
+
+    def recommend(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.RecommendReply:
+        """Raises CallFailed."""
+        reply: recommender_pb2.RecommendReply = self._call(self._recommender.Recommend, request)
+        return reply
+
+    def tag(self, request: recommender_pb2.TagRequest) -> recommender_pb2.TagReply:
+        """Raises CallFailed."""
+        reply: recommender_pb2.TagReply = self._call(self._recommender.Tag, request)
+        return reply
+
+    def record_events(self, events: Sequence[recommender_pb2.Event]) -> recommender_pb2.RecordEventsReply:
+        """Raises CallFailed."""
+        request = recommender_pb2.RecordEventsRequest(events=events)
+        reply: recommender_pb2.RecordEventsReply = self._call(self._recommender.RecordEvents, request)
+        return reply
+
+    def score(self, request: ensemble_pb2.ScoreRequest) -> ensemble_pb2.ScoreReply:
+        """Raises CallFailed."""
+        reply: ensemble_pb2.ScoreReply = self._call(self._ensemble.Score, request)
+        return reply
+
+    def serving(self, service: str = "") -> bool:
+        """Whether the service (or ``tandem.llm``) says it is serving; False as well where nobody answers."""
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        try:
+            reply = self._call(
+                health_pb2_grpc.HealthStub(self.channel).Check, health_pb2.HealthCheckRequest(service=service)
+            )
+        except CallFailed:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _call(self, method: Any, request: object) -> Any:
+        try:
+            return method(request, metadata=self._metadata, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise CallFailed(error.code(), error.details() or "") from None
+
+
+def item(title: str, text: str = "", attributes: Mapping[str, str] | None = None, item_id: str = "") -> types_pb2.Item:
+    """A product for Tag or Score."""
+    return types_pb2.Item(item_id=item_id, title=title, text=text, attributes=dict(attributes or {}))

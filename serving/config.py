@@ -1,0 +1,84 @@
+"""What a running service may be told; unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.store import OnlineStoreConfig
+from models.llm import LLMConfig
+
+
+class Limits(BaseModel):
+    """Bounds of a request; what exceeds one is refused with INVALID_ARGUMENT, naming the bound."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: int = Field(default=100, ge=1, le=1_000)
+    """Items a Recommend may ask for."""
+    id_length: int = Field(default=256, ge=1)
+    """Characters of any id."""
+    text_length: int = Field(default=4_000, ge=1)
+    """Characters of a profile, a title or a text."""
+    list_length: int = Field(default=200, ge=1)
+    """Entries of a constraint list, attributes of an item, or claims of a Score."""
+    events: int = Field(default=1_000, ge=1)
+    """Events of one RecordEvents."""
+    max_tags: int = Field(default=20, ge=1, le=100)
+    deadline_ms: int = Field(default=60_000, ge=1)
+    """The longest deadline a request may set, milliseconds."""
+
+
+class IngressConfig(BaseModel):
+    """Where the service listens and how much it takes on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Interface of the HAProxy front end. Replicas' own ports bind every interface whatever this says (see
+    ARCHITECTURE.md), which is why every call needs the API key."""
+    port: int = Field(default=9000, ge=1, le=65535)
+    """gRPC."""
+    http_port: int = Field(default=8000, ge=1, le=65535)
+    """Ray Serve always opens an HTTP front end; it answers that the service speaks gRPC."""
+    internal_ports: int = Field(default=8500, ge=1024, le=60_000)
+    """First of a range for what Ray opens beside the front end: fallback proxies at +0 (HTTP) and +1 (gRPC), HAProxy's
+    statistics at +2 and metrics at +3, the replicas' HTTP ports from +100 and gRPC ports from +300 (100 each)."""
+    replicas: int = Field(default=1, ge=1)
+    """Ingress processes; each holds ranker, guardrails, graph and item table."""
+    max_ongoing: int = Field(default=16, ge=1)
+    """Requests a replica works on at once."""
+    max_queued: int = Field(default=64, ge=1)
+    """Requests that may wait per replica; the next one is refused with RESOURCE_EXHAUSTED."""
+    num_cpus: float = Field(default=1.0, ge=0)
+    """Cores Ray reserves per replica."""
+
+
+class ServeConfig(BaseModel):
+    """Settings of ``tandem serve``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ingress: IngressConfig = IngressConfig()
+    limits: Limits = Limits()
+    online_store: OnlineStoreConfig = OnlineStoreConfig()
+    llm: LLMConfig | None = LLMConfig()
+    """The LLM of cold starts and tags; None serves trees, index and graph only."""
+    llm_num_cpus: float = Field(default=1.0, ge=0)
+    """Cores Ray reserves for the LLM's replica; Ray sets its OpenMP threads by it."""
+    llm_num_gpus: float = Field(default=0.0, ge=0)
+    llm_max_ongoing: int = Field(default=32, ge=1)
+    llm_cost_per_1k_prompt: float = Field(default=0.0, ge=0)
+    """Price of 1,000 prompt tokens, in whatever currency ``usage.cost`` shall have; 0 for a model in house."""
+    llm_cost_per_1k_completion: float = Field(default=0.0, ge=0)
+    llm_reserve_ms: int = Field(default=150, ge=0)
+    """Milliseconds of a deadline kept for the stages after the LLM."""
+    llm_cache_entries: int = Field(default=4_096, ge=0)
+    """Answers kept for equal prompts of one release; 0 keeps none."""
+    topology: Literal["fused", "split"] = "fused"
+    """``fused``: ranker and ensemble inside the ingress process (fewest hops). ``split``: deployments of their own."""
+    default_deadline_ms: int = Field(default=8_000, ge=1)
+    """For requests that set none."""
+    candidates: int = Field(default=200, ge=10, le=2_000)
+    """Candidates scored per Recommend; the ranker was trained on 200."""

@@ -1,0 +1,154 @@
+"""From a workspace to running services: load the promoted release, refuse what does not fit, warm up, wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import WorkspaceError
+from features.events import Recorder, SqliteEventLog
+from features.history import History
+from features.items import ItemTable
+from features.schema import RANKING_NAMES, schema_hash
+from features.store import FeatureRepository
+from features.transforms import assemble, summarize
+from features.workspace import Workspace
+from graph import ontology
+from graph.properties import PropertyTable
+from models import prompts, release
+from models.catalog import Catalog
+from models.coldstart import COLD_COLUMNS, Demand
+from models.embedder import MiniLMEmbedder
+from models.errors import ArtifactMismatch
+from models.guardrail import XGBoostGuardrail
+from models.index import load_index
+from models.ports import Embedder
+from models.ranker import LightGBMRanker
+from models.release import Release
+from models.tagging import TAG_COLUMNS, LabelCounts
+from serving.config import ServeConfig
+from serving.gateway import Gateway, Prices, Provider
+from serving.scorers import LocalJudge, LocalScorer, RemoteJudge, RemoteScorer
+from serving.services import Judge, Scorer, Services
+
+RANKER = "ranker"
+TAG_GUARDRAIL = "tag_guardrail"
+COLD_GUARDRAIL = "cold_guardrail"
+
+
+class Trees:
+    """The tree models of a release, by name; absent guardrails are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
+        self.guardrails: dict[str, XGBoostGuardrail] = {}
+        for name, columns in ((TAG_GUARDRAIL, TAG_COLUMNS), (COLD_GUARDRAIL, COLD_COLUMNS)):
+            if (folder / name).exists():
+                self.guardrails[name] = XGBoostGuardrail.load(folder / name, columns)
+
+    def model(self, name: str) -> LightGBMRanker | XGBoostGuardrail:
+        return self.ranker if name == RANKER else self.guardrails[name]
+
+
+def load_services(
+    workspace: Workspace,
+    config: ServeConfig,
+    provider: Provider | None,
+    remote_trees: Mapping[str, Any] | None = None,
+    embedder: Embedder | None = None,
+) -> Services:
+    """Load and check everything a request needs, then warm it up: a failure here stops the start.
+
+    ``remote_trees``: handles of the deployments that score, by model name, for the split topology. Raises
+    ArtifactMismatch, SchemaMismatch, WorkspaceError.
+    """
+    catalog_config = workspace.config()
+    current, folder = release.read(workspace.releases)
+    graph = ontology.load(catalog_config.ontology)
+    embedder = embedder or MiniLMEmbedder(threads=1)
+    loaded_prompts = {name: prompts.load(name) for name in ("tag", "cold_start")}
+    _check_versions(
+        current,
+        {
+            "feature_schema": schema_hash(),
+            "graph": graph.version,
+            "embedder": embedder.model_id,
+            "prompts": {name: prompt.version for name, prompt in loaded_prompts.items()},
+        },
+    )
+    if current.versions["data_hash"] != catalog_config.data_hash:
+        raise WorkspaceError(
+            f"release {current.id} was trained on data {current.versions['data_hash'][:12]}, the workspace now holds "
+            f"{catalog_config.data_hash[:12]}. Run: tandem train"
+        )
+    trees = Trees(folder)
+    repository = FeatureRepository(workspace.features, list(catalog_config.user_attributes), config.online_store)
+    recorder = Recorder(SqliteEventLog(workspace.events), repository, repository.histories())
+    recorder.push_pending()
+    catalog = Catalog.load(folder / "catalog", load_index)
+    services = Services(
+        config=catalog_config,
+        release=current,
+        table=ItemTable.load(folder / "item_table"),
+        store=repository,
+        recorder=recorder,
+        ranker=_scorer(trees, remote_trees),
+        catalog=catalog,
+        counts=LabelCounts.build(catalog),
+        demand=Demand.load(folder / "demand.npz", catalog),
+        graph=graph,
+        properties=PropertyTable.load(folder / "properties.npz"),
+        tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
+        cold_judge=_judge(trees, COLD_GUARDRAIL, remote_trees),
+        embedder=embedder,
+        prompts=loaded_prompts,
+        gateway=Gateway(
+            provider,
+            current.id,
+            str(current.versions["llm"] or ""),
+            Prices(config.llm_cost_per_1k_prompt, config.llm_cost_per_1k_completion),
+            config.llm_cache_entries,
+        ),
+        workers=ThreadPoolExecutor(max_workers=2, thread_name_prefix="embed"),
+        candidates=config.candidates,
+        llm_reserve_s=config.llm_reserve_ms / 1e3,
+    )
+    _warm_up(services, trees)
+    return services
+
+
+def _check_versions(current: Release, running: dict[str, Any]) -> None:
+    for part, version in running.items():
+        if current.versions.get(part) != version:
+            raise ArtifactMismatch(
+                f"release {current.id} was made with {part} {current.versions.get(part)!r}, this code runs "
+                f"{version!r}. Run: tandem train"
+            )
+
+
+def _scorer(trees: Trees, remote: Mapping[str, Any] | None) -> Scorer:
+    return LocalScorer(trees.ranker) if remote is None else RemoteScorer(remote[RANKER], RANKER)
+
+
+def _judge(trees: Trees, name: str, remote: Mapping[str, Any] | None) -> Judge | None:
+    guardrail = trees.guardrails.get(name)
+    if guardrail is None:
+        return None
+    if remote is None:
+        return LocalJudge(guardrail)
+    return RemoteJudge(remote[name], name, guardrail)
+
+
+def _warm_up(services: Services, trees: Trees) -> None:
+    """Touch what is loaded lazily, so that the first caller does not pay for it, and a broken part stops the start."""
+    rows = np.arange(min(8, len(services.table)), dtype=np.int64)
+    profile = summarize(History.empty(), services.table, services.now(History.empty(), None))
+    matrix = assemble(profile, services.table, rows, np.zeros(len(rows)))
+    if matrix.shape[1] != len(RANKING_NAMES) or (len(rows) and not np.isfinite(trees.ranker.predict(matrix)).all()):
+        raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
+    services.embedder.embed(["warm up"])
+    services.store.user("")

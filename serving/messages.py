@@ -1,0 +1,183 @@
+"""What goes into the pipelines and comes out: plain values. Protobuf ends at `serving.codec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graph.ports import Proof
+from models.ports import Contribution
+from models.tagging import TagItem
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Milliseconds spent in one stage."""
+
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """A stage answered by its fallback, and why."""
+
+    stage: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and cost of the LLM's part; ``cached`` where it came out of the cache."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    cached: bool = False
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What every reply carries."""
+
+    request_id: str
+    release: str
+    stages: tuple[Stage, ...] = ()
+    degraded: tuple[Degradation, ...] = ()
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The guardrail's view: calibrated probability, verdict, and the LLM's own log-probability if it proposed it."""
+
+    probability: float
+    verdict: str
+    llm_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendQuery:
+    """See `protos/tandem/v1/recommender.proto`; defaults are resolved, bounds are checked."""
+
+    request_id: str
+    deadline_ms: int
+    user_id: str
+    profile_text: str
+    k: int
+    avoid: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    exclude_items: tuple[str, ...] = ()
+    at: int | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedItem:
+    """One item with who proposed it, what decided its place, and why."""
+
+    item_id: str
+    title: str
+    score: float
+    sources: tuple[str, ...]
+    decided_by: str
+    reasons: tuple[Contribution, ...] = ()
+    facts: tuple[Proof, ...] = ()
+    guardrail: Judged | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The answer to a RecommendQuery."""
+
+    header: Header
+    items: tuple[RecommendedItem, ...]
+    path: str
+    facts: tuple[Proof, ...]
+    unknown_items: tuple[str, ...]
+    shortfall: str
+    as_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagQuery:
+    """A product to tag."""
+
+    request_id: str
+    deadline_ms: int
+    item_id: str
+    item: TagItem
+    max_tags: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedTag:
+    """One tag with its verdict; ``evidence`` is (field, start, end) in characters."""
+
+    tag: str
+    probability: float
+    verdict: str
+    sources: tuple[str, ...]
+    decided_by: str
+    evidence: tuple[str, int, int] | None = None
+    facts: tuple[Proof, ...] = ()
+    reasons: tuple[Contribution, ...] = ()
+    llm_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """The answer to a TagQuery."""
+
+    header: Header
+    tags: tuple[ProposedTag, ...]
+    abstained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TagClaim:
+    """Somebody's LLM says: this product carries this tag."""
+
+    item_id: str
+    item: TagItem
+    tag: str
+    llm_logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateClaim:
+    """Somebody's LLM says: a person described so would like this item."""
+
+    profile_text: str
+    item_id: str
+    llm_logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuery:
+    """Claims to judge."""
+
+    request_id: str
+    deadline_ms: int
+    claims: tuple[TagClaim | CandidateClaim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the ensemble says of one claim."""
+
+    probability: float
+    verdict: str
+    decided_by: str
+    reasons: tuple[Contribution, ...] = ()
+    facts: tuple[Proof, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The answer to a ScoreQuery: one judgement per claim, in their order."""
+
+    header: Header
+    judgements: tuple[Judgement, ...]

@@ -1,0 +1,8 @@
+"""The pipelines: straight-line code from a query to its answer. Importing them loads no heavy library."""
+
+from serving.pipeline.recommend import recommend
+from serving.pipeline.record import record_events
+from serving.pipeline.score import score
+from serving.pipeline.tag import tag
+
+__all__ = ["recommend", "record_events", "score", "tag"]

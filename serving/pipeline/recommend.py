@@ -1,0 +1,324 @@
+"""Recommend: features, retrieval, rules, trees for a known user; words, graph, index, LLM, guardrail for a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from features.candidates import Candidates, Source, retrieve
+from features.errors import StoreUnavailable
+from features.history import History
+from features.ports import UserRow
+from features.transforms import Profile, assemble, summarize
+from graph.ports import Proof
+from graph.wants import Person, labels_that_serve, read_person, serves_any
+from models import coldstart
+from models.coldstart import ColdCandidates, Described
+from models.errors import ModelError
+from models.ports import Contribution
+from models.tagging import LLMTags, read_choices
+from serving.clock import RequestClock
+from serving.messages import Judged, Recommendation, RecommendedItem, RecommendQuery, Usage
+from serving.pipeline.rules import Rules, item_proofs, resolve
+from serving.services import Services
+
+_log = logging.getLogger(__name__)
+_REASONS = 4
+_NOBODY = Person({}, {})
+
+
+async def recommend(services: Services, query: RecommendQuery, clock: RequestClock) -> Recommendation:
+    """Answer within the query's deadline or raise DeadlineExceeded; what fell back is in the reply's header.
+
+    Raises InvalidRequest for constraints nobody knows.
+    """
+    with clock.stage("features"):
+        row = _read_user(services, query.user_id, clock)
+        now = services.now(row.history, query.at)
+        profile = summarize(row.history, services.table, now)
+    clock.check("retrieval")
+    if profile.n_events:
+        return await _known_user(services, query, clock, profile)
+    if query.profile_text.strip() and services.cold_judge is not None:
+        return await _described_user(services, query, clock, now)
+    return await _unknown_user(services, query, clock, now)
+
+
+def _read_user(services: Services, user_id: str, clock: RequestClock) -> UserRow:
+    if not user_id:
+        return UserRow(History.empty(), {}, known=False)
+    try:
+        return services.store.user(user_id)
+    except StoreUnavailable as error:
+        _log.warning("online store: %s", error)
+        clock.degrade("features", "the online store does not answer; the user is treated as new")
+        return UserRow(History.empty(), {}, known=False)
+
+
+async def _known_user(
+    services: Services, query: RecommendQuery, clock: RequestClock, profile: Profile
+) -> Recommendation:
+    with clock.stage("retrieval"):
+        similar = services.similar_rows(profile.recent_rows(), services.candidates // 5)
+        candidates = retrieve(profile, services.table, services.candidates, similar, services.release.repeats)
+    with clock.stage("rules"):
+        # Words of a known user change no ranking, but what they forbid is forbidden.
+        person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
+        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+        candidates = _fill(services, rules, candidates, query.k, profile.now)
+    clock.check("ranking")
+    with clock.stage("ranking"):
+        matrix = assemble(profile, services.table, candidates.rows, candidates.copurchase)
+        try:
+            scores = await services.ranker.score(matrix)
+            decided_by = "ranker"
+        except ModelError as error:
+            # Candidates come in the order of their sources' own scores: the user's habits first.
+            _log.warning("ranker: %s", error)
+            clock.degrade("ranking", "the ranker does not answer; items are in the order they were retrieved")
+            scores, decided_by = -np.arange(len(candidates), dtype=np.float64), "retrieval"
+        order = np.argsort(-scores, kind="stable")[: query.k]
+    with clock.stage("explanation"):
+        reasons: list[tuple[Contribution, ...]] = [()] * len(order)
+        if query.explain and decided_by == "ranker":
+            reasons = await services.ranker.explain(np.ascontiguousarray(matrix[order]), _REASONS)
+        items = tuple(
+            _item(
+                services,
+                int(candidates.rows[at]),
+                float(scores[at]),
+                Source(int(candidates.sources[at])),
+                decided_by,
+                reasons[place],
+                item_proofs(services, int(candidates.rows[at]), query.require),
+            )
+            for place, at in enumerate(order.tolist())
+        )
+    return _reply(services, query, clock, items, "known_user", person, rules, profile.now)
+
+
+async def _described_user(services: Services, query: RecommendQuery, clock: RequestClock, now: int) -> Recommendation:
+    judge = services.cold_judge
+    assert judge is not None  # the caller chose this path because there is one
+    with clock.stage("graph"):
+        person = read_person(services.graph, query.profile_text)
+        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+        wants = list(person.wants)
+    with clock.stage("index"):
+        described = await asyncio.get_running_loop().run_in_executor(
+            services.workers, coldstart.describe, services.catalog, services.embedder, query.profile_text, wants
+        )
+    clock.check("the LLM")
+    with clock.stage("llm"):
+        llm, usage = await _ask_llm(services, described, rules, clock)
+    clock.check("the guardrail")
+    with clock.stage("rules"):
+        labels = labels_that_serve(
+            services.properties, services.demand.best_in_label, services.demand.label_users, wants
+        )
+        found = coldstart.candidates(services.catalog, services.demand, described, llm, labels)
+        allowed = rules.allowed(services, found.rows)
+        found = _keep(found, allowed)
+    with clock.stage("guardrail"):
+        serves = serves_any(services.properties, found.rows, wants)
+        matrix = coldstart.evidence(services.catalog, services.demand, described, found.rows, llm, serves)
+        plain = coldstart.neutral(matrix, judge.facts["usual"])
+        both = await judge.score(np.concatenate((matrix, plain)))
+        probability, stranger = both[: len(matrix)], both[len(matrix) :]
+        # Popular items need no guardrail: they are what a stranger is shown anyway. All else must not be rejected.
+        kept = found.by_popularity | np.array([judge.verdict(float(p)) != "reject" for p in probability], bool)
+        found, matrix = _keep(found, kept), matrix[kept]
+        probability, stranger = probability[kept], stranger[kept]
+        order = coldstart.order_for_person(
+            probability,
+            stranger,
+            found.rows,
+            services.catalog.label_of_row[found.rows],
+            query.k,
+            judge.facts["ordering"].get("personal_share", 0.0),
+        )
+    with clock.stage("explanation"):
+        reasons: list[tuple[Contribution, ...]] = [()] * len(order)
+        if query.explain:
+            reasons = await judge.explain(np.ascontiguousarray(matrix[order]), _REASONS)
+        items = tuple(
+            _cold_item(services, found, at, float(probability[at]), reasons[place], matrix[at], wants, query.require)
+            for place, at in enumerate(order.tolist())
+        )
+    return _reply(services, query, clock, items, "cold_words", person, rules, now, usage)
+
+
+async def _unknown_user(services: Services, query: RecommendQuery, clock: RequestClock, now: int) -> Recommendation:
+    person = _NOBODY
+    with clock.stage("rules"):
+        if query.profile_text.strip():
+            clock.degrade("guardrail", "the release has no cold-start guardrail; the answer is popularity under rules")
+            person = read_person(services.graph, query.profile_text)
+        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+        nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0))
+        candidates = _fill(services, rules, nothing, query.k, now)
+    with clock.stage("explanation"):
+        snapshot = services.table.stats[services.table.snapshot(now)]
+        items = tuple(
+            _item(
+                services,
+                int(row),
+                float(np.nan_to_num(snapshot[row, 1])),
+                Source.POPULAR,
+                "popularity",
+                (),
+                item_proofs(services, int(row), [*person.wants, *query.require]),
+            )
+            for row in candidates.rows[: query.k]
+        )
+    return _reply(services, query, clock, items, "cold_popular", person, rules, now)
+
+
+async def _ask_llm(
+    services: Services, described: Described, rules: Rules, clock: RequestClock
+) -> tuple[LLMTags | None, Usage]:
+    """The LLM's categories, or None and the reason among the degraded stages."""
+    request = coldstart.prompt(
+        services.prompts["cold_start"], services.catalog, described, rules.banned_labels(services)
+    )
+    if request is None:
+        return None, Usage()
+    try:
+        answer = await services.gateway.ask(request, clock.remaining_s - services.llm_reserve_s)
+    except ModelError as error:
+        clock.degrade("llm", str(error))
+        return None, Usage()
+    codes = {label: code for code, label in enumerate(services.catalog.labels)}
+    chosen = read_choices(answer.result, "categories", codes)
+    if not chosen.labels:
+        clock.degrade("llm", "the LLM named no known category")
+        return None, answer.usage
+    return chosen, answer.usage
+
+
+def _avoidable(services: Services, person: Person) -> dict[str, Proof]:
+    return {name: proof for name, proof in person.avoids.items() if name in services.properties.names}
+
+
+def _fill(services: Services, rules: Rules, candidates: Candidates, k: int, now: int) -> Candidates:
+    """Candidates the rules allow, filled up to ``k`` with the most popular items the rules allow."""
+    kept = candidates.keep(rules.allowed(services, candidates.rows))
+    if len(kept) >= k:
+        return kept
+    popular = services.table.popular[services.table.snapshot(now)]
+    popular = np.concatenate((popular[popular >= 0].astype(np.int64), services.demand.popular))
+    extra = _distinct(popular[~np.isin(popular, candidates.rows)])
+    extra = extra[rules.allowed(services, extra)]
+    if len(extra) < k - len(kept):
+        # Strict rules may forbid all that is popular: then every item of the catalog is looked at, best-bought first.
+        rest = np.lexsort((np.arange(len(services.table)), -services.demand.item_users))
+        rest = rest[~np.isin(rest, np.concatenate((candidates.rows, popular)))]
+        extra = np.concatenate((extra, rest[rules.allowed(services, rest)]))
+    extra = extra[: k - len(kept)]
+    return Candidates(
+        np.concatenate((kept.rows, extra)),
+        np.concatenate((kept.sources, np.full(len(extra), Source.POPULAR, np.uint8))),
+        np.concatenate((kept.copurchase, np.zeros(len(extra)))),
+    )
+
+
+def _distinct(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]
+
+
+def _keep(found: ColdCandidates, mask: npt.NDArray[np.bool_]) -> ColdCandidates:
+    return ColdCandidates(
+        found.rows[mask], found.by_llm[mask], found.by_index[mask], found.by_graph[mask], found.by_popularity[mask]
+    )
+
+
+def _item(
+    services: Services,
+    row: int,
+    score: float,
+    sources: Source,
+    decided_by: str,
+    reasons: tuple[Contribution, ...],
+    facts: tuple[Proof, ...],
+) -> RecommendedItem:
+    return RecommendedItem(
+        services.table.item_ids[row],
+        services.table.titles[row],
+        score,
+        tuple(sources.names()),
+        decided_by,
+        reasons,
+        facts,
+        None,
+        services.table.attributes(row),
+    )
+
+
+def _cold_item(
+    services: Services,
+    found: ColdCandidates,
+    at: int,
+    probability: float,
+    reasons: tuple[Contribution, ...],
+    evidence: npt.NDArray[np.float32],
+    wants: list[str],
+    require: tuple[str, ...],
+) -> RecommendedItem:
+    judge = services.cold_judge
+    assert judge is not None
+    sources = Source(0)
+    for source, mask in (
+        (Source.LLM, found.by_llm),
+        (Source.GRAPH, found.by_graph),
+        (Source.INDEX, found.by_index),
+        (Source.POPULAR, found.by_popularity),
+    ):
+        if mask[at]:
+            sources |= source
+    row = int(found.rows[at])
+    logprob = float(evidence[coldstart.COLD_COLUMNS.index("llm_logprob")])
+    return RecommendedItem(
+        services.table.item_ids[row],
+        services.table.titles[row],
+        probability,
+        tuple(sources.names()),
+        "guardrail",
+        reasons,
+        item_proofs(services, row, [*wants, *require]),
+        Judged(probability, judge.verdict(probability), None if math.isnan(logprob) else logprob),
+        services.table.attributes(row),
+    )
+
+
+def _reply(
+    services: Services,
+    query: RecommendQuery,
+    clock: RequestClock,
+    items: tuple[RecommendedItem, ...],
+    path: str,
+    person: Person,
+    rules: Rules,
+    now: int,
+    usage: Usage | None = None,
+) -> Recommendation:
+    shortfall = ""
+    if len(items) < query.k:
+        shortfall = (
+            f"the rules leave {len(items)} items of {len(services.table)}"
+            if rules.avoid or rules.require or rules.avoid_labels or rules.require_labels or len(rules.excluded)
+            else f"the catalog offers {len(items)} items with any demand"
+        )
+    return Recommendation(
+        clock.header(query.request_id, services.release.id, usage),
+        items,
+        path,
+        (*person.wants.values(), *person.avoids.values()),
+        rules.unknown_items,
+        shortfall,
+        now,
+    )

@@ -1,0 +1,145 @@
+"""Replies as tables for people. `--json` prints the message instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from protos.tandem.v1 import ensemble_pb2, recommender_pb2, types_pb2
+
+_VERDICT = {
+    types_pb2.VERDICT_ACCEPT: Text("ACCEPT", style="green"),
+    types_pb2.VERDICT_REVIEW: Text("REVIEW", style="yellow"),
+    types_pb2.VERDICT_REJECT: Text("REJECT", style="red"),
+}
+_PROOFS = 3
+
+
+def recommendation(reply: recommender_pb2.RecommendReply) -> RenderableType:
+    """Items with source, decider, reasons; then facts with proofs, and how the reply came about."""
+    table = Table(title=f"path: {reply.path}", title_justify="left", expand=False)
+    for column in ("#", "item", "title", "category", "score", "proposed by", "decided by", "guardrail", "reasons"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("#", "score"))
+    for place, item in enumerate(reply.items, 1):
+        judged: RenderableType = ""
+        if item.HasField("guardrail"):
+            judged = Text.assemble(_VERDICT.get(item.guardrail.verdict, Text("")), f" {item.guardrail.probability:.3f}")
+        table.add_row(
+            str(place),
+            item.item_id,
+            item.title,
+            item.attributes.get("category", ""),
+            f"{item.score:.3f}",
+            ", ".join(item.sources),
+            item.decided_by,
+            judged,
+            _reasons(item.reasons),
+        )
+    parts: list[RenderableType] = [table]
+    if reply.facts:
+        parts.append(_proofs("derived from the words", reply.facts))
+    shown = [fact for item in reply.items for fact in item.facts][:_PROOFS]
+    if shown:
+        parts.append(_proofs(f"facts about items (first {len(shown)})", shown))
+    if reply.shortfall:
+        parts.append(Text(f"fewer items than asked for: {reply.shortfall}", style="yellow"))
+    if reply.unknown_items:
+        parts.append(Text(f"items the catalog does not know: {', '.join(reply.unknown_items)}", style="yellow"))
+    parts.append(_footer(reply.release, reply.stages, reply.degraded, reply.usage))
+    return Group(*parts)
+
+
+def tags(reply: recommender_pb2.TagReply) -> RenderableType:
+    """Tags with verdict, evidence and reasons; then proofs, and how the reply came about."""
+    title = "abstained: no tag is certain enough" if reply.abstained else "tags"
+    table = Table(title=title, title_justify="left")
+    for column in ("tag", "verdict", "probability", "proposed by", "decided by", "LLM logprob", "evidence", "reasons"):
+        table.add_column(column, overflow="fold")
+    for tag in reply.tags:
+        evidence = f"{tag.evidence.field}[{tag.evidence.start}:{tag.evidence.end}]" if tag.HasField("evidence") else ""
+        table.add_row(
+            tag.tag,
+            _VERDICT.get(tag.verdict, Text("")),
+            f"{tag.probability:.3f}",
+            ", ".join(tag.sources),
+            tag.decided_by,
+            f"{tag.llm_logprob:.2f}" if tag.HasField("llm_logprob") else "",
+            evidence,
+            _reasons(tag.reasons),
+        )
+    parts: list[RenderableType] = [table]
+    facts = [fact for tag in reply.tags for fact in tag.facts]
+    if facts:
+        parts.append(_proofs("facts", facts[:_PROOFS]))
+    parts.append(_footer(reply.release, reply.stages, reply.degraded, reply.usage))
+    return Group(*parts)
+
+
+def judgements(reply: ensemble_pb2.ScoreReply) -> RenderableType:
+    """One line a claim."""
+    table = Table(title="judgements", title_justify="left")
+    for column in ("claim", "verdict", "probability", "decided by", "reasons"):
+        table.add_column(column, overflow="fold")
+    for number, judgement in enumerate(reply.judgements):
+        table.add_row(
+            str(number),
+            _VERDICT.get(judgement.verdict, Text("")),
+            f"{judgement.probability:.3f}",
+            judgement.decided_by,
+            _reasons(judgement.reasons),
+        )
+    parts: list[RenderableType] = [table]
+    facts = [fact for judgement in reply.judgements for fact in judgement.facts]
+    if facts:
+        parts.append(_proofs("facts", facts[:_PROOFS]))
+    parts.append(_footer(reply.release, reply.stages, reply.degraded, None))
+    return Group(*parts)
+
+
+def proof_tree(proof: types_pb2.Proof, parent: Tree | None = None) -> Tree:
+    """A proof as a tree: what is proven above what proves it."""
+    why = f"[{proof.rule}]" if proof.rule else f"({proof.source})"
+    label = Text.assemble((f"{proof.predicate}({', '.join(proof.args)})", "bold"), f"  {why}")
+    node = Tree(label) if parent is None else parent.add(label)
+    for premise in proof.premises:
+        proof_tree(premise, node)
+    return node
+
+
+def show(part: RenderableType, width: int | None = None) -> None:
+    """Print on standard output; a pipe gets 160 columns rather than a terminal's width."""
+    console = Console(width=width)
+    if not console.is_terminal and width is None:
+        console = Console(width=160)
+    console.print(part)
+
+
+def _reasons(reasons: Sequence[types_pb2.Reason]) -> str:
+    return ", ".join(f"{reason.feature} {reason.contribution:+.2f}" for reason in reasons[:3])
+
+
+def _proofs(title: str, proofs: Iterable[types_pb2.Proof]) -> Tree:
+    tree = Tree(Text(title, style="italic"))
+    for proof in proofs:
+        proof_tree(proof, tree)
+    return tree
+
+
+def _footer(
+    release: str,
+    stages: Sequence[types_pb2.Stage],
+    degraded: Sequence[types_pb2.Degradation],
+    usage: types_pb2.Usage | None,
+) -> Text:
+    lines = [f"release {release}   " + "  ".join(f"{stage.name} {stage.ms:.1f} ms" for stage in stages)]
+    if usage is not None:
+        called = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, cost {usage.cost:.4f}, {usage.model}"
+        lines.append(
+            f"LLM: {'from the cache, ' + usage.model if usage.cached else called if usage.model else 'not called'}"
+        )
+    lines += [f"degraded: {part.stage}: {part.cause}" for part in degraded]
+    return Text("\n".join(lines), style="dim")

@@ -1,0 +1,97 @@
+"""What the pipelines work with: one promoted release, loaded and checked, and the stores around it. Wiring only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from features.events import Recorder
+from features.history import History
+from features.items import ItemTable
+from features.ports import OnlineStore
+from features.workspace import WorkspaceConfig
+from graph.ports import KnowledgeGraph
+from graph.properties import PropertyTable
+from models.catalog import Catalog
+from models.coldstart import Demand
+from models.guardrail import Verdict
+from models.ports import Contribution, Embedder, FloatMatrix, FloatVector
+from models.prompts import Prompt
+from models.release import Release
+from models.tagging import LabelCounts
+from serving.gateway import Gateway
+
+
+class Scorer(Protocol):
+    """A tree model in this process or behind a Ray handle: the pipeline cannot tell."""
+
+    async def score(self, matrix: FloatMatrix) -> FloatVector: ...
+
+    async def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]: ...
+
+
+class Judge(Scorer, Protocol):
+    """A scorer of proposals that also knows its thresholds and what its manifest says of its training."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def verdict(self, probability: float) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Services:
+    """Everything a request may use. Parts a release lacks are None; a call that needs one answers NotReady."""
+
+    config: WorkspaceConfig
+    release: Release
+    table: ItemTable
+    store: OnlineStore
+    recorder: Recorder
+    ranker: Scorer
+    catalog: Catalog
+    counts: LabelCounts
+    demand: Demand
+    graph: KnowledgeGraph
+    properties: PropertyTable
+    tag_judge: Judge | None
+    cold_judge: Judge | None
+    embedder: Embedder
+    prompts: dict[str, Prompt]
+    gateway: Gateway
+    workers: ThreadPoolExecutor
+    candidates: int
+    llm_reserve_s: float
+
+    def now(self, history: History, at: int | None) -> int:
+        """The time features are computed at: the caller's, the wall's, or just after the last event known."""
+        if at is not None:
+            return at
+        if self.config.clock == "wall":
+            return int(time.time())
+        newest = int(history.time[-1]) if len(history) else 0
+        return max(self.config.data_end, newest) + 1
+
+    def label_of(self, row: int) -> str | None:
+        code = int(self.catalog.label_of_row[row])
+        return self.catalog.labels[code] if code >= 0 else None
+
+    def similar_rows(self, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+        """Well-bought items whose texts are nearest to the mean of these items' texts."""
+        if not len(rows) or not len(self.catalog.texts):
+            return np.empty(0, np.int64)
+        mean = self.catalog.vectors[self.catalog.text_of_row[rows]].mean(axis=0)
+        found, _ = self.catalog.index.search(mean[None, :], min(16, len(self.catalog.texts)))
+        near: Sequence[npt.NDArray[np.int64]] = [self.catalog.rows(int(text)) for text in found[0] if text >= 0]
+        if not near:
+            return np.empty(0, np.int64)
+        merged = np.concatenate(near)
+        users = self.demand.item_users[merged]
+        order = np.lexsort((merged, -users))[:most]
+        return np.asarray(merged[order], np.int64)

@@ -1,0 +1,154 @@
+"""Candidates: who proposes what, how many, and that it is the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.candidates import Candidates, Source, neighbourhood, retrieve
+from features.events import history_of
+from features.history import History
+from features.items import ItemTable
+from features.ports import Event
+from features.transforms import summarize
+from tests.unit.features.shop import START, WEEK, catalog, events_of, histories, table_of
+
+N = 40
+NOW = START + 20 * WEEK
+
+
+def crowd() -> list[Event]:
+    """Baskets of neighbouring items, so that co-purchase and popularity have something to say."""
+    rng = np.random.default_rng(1)
+    events = []
+    for user in range(30):
+        for basket in range(6):
+            first = int(rng.integers(0, N - 3))
+            time = START + int(rng.integers(0, 19 * WEEK))
+            events += [
+                Event(f"{user}-{basket}-{k}", f"u{user}", f"i{first + k}", "purchase", 1.0, time, f"{user}.{basket}")
+                for k in range(3)
+            ]
+    return events
+
+
+TABLE, _ = table_of(catalog(N), crowd())
+
+
+def candidates_of(
+    history: History,
+    limit: int,
+    table: ItemTable = TABLE,
+    now: int = NOW,
+    repeats: bool = True,
+    similar: npt.NDArray[np.int64] | None = None,
+) -> Candidates:
+    return retrieve(summarize(history, table, now), table, limit, similar, repeats)
+
+
+@given(histories(N - 2), st.integers(0, 60), st.booleans(), st.lists(st.integers(-1, N - 1), max_size=20))
+def test_candidates_are_distinct_known_items_within_the_limit(
+    events: list[Event], limit: int, repeats: bool, similar: list[int]
+) -> None:
+    """Also where the index pads with -1 or names an item twice."""
+    history = history_of(events)
+    found = candidates_of(history, limit, repeats=repeats, similar=np.array(similar, np.int64))
+    assert len(found) <= limit
+    assert len(set(found.rows.tolist())) == len(found)
+    assert ((found.rows >= 0) & (found.rows < N)).all()
+    assert (found.sources > 0).all()
+    own = {row for row in TABLE.rows_of(history.before(NOW).item).tolist() if row >= 0}
+    if not repeats:
+        assert not own & set(found.rows.tolist())
+    again = candidates_of(history, limit, repeats=repeats, similar=np.array(similar, np.int64))
+    assert found.rows.tobytes() == again.rows.tobytes()
+    assert found.sources.tobytes() == again.sources.tobytes()
+    assert found.copurchase.tobytes() == again.copurchase.tobytes()
+
+
+@given(histories(N - 2))
+def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) -> None:
+    limit = 20
+    profile = summarize(history_of(events), TABLE, NOW)
+    similar = np.array([3, 1, 4, 15, 9], np.int64)
+    found = retrieve(profile, TABLE, limit, similar)
+    near = neighbourhood(profile, TABLE)
+    popular = TABLE.popular[TABLE.snapshot(NOW)]
+    by_decay = sorted(
+        (-decay, row) for row, decay in zip(profile.rows.tolist(), profile.decay_60d.tolist()) if row >= 0
+    )
+    by_score = sorted((-score, row) for row, score in zip(near.rows.tolist(), near.scores.tolist()))
+    lists = {
+        Source.REPEAT: ([row for _, row in by_decay], 12),
+        Source.CO_PURCHASE: ([row for _, row in by_score], 4),
+        Source.SIMILAR: (similar.tolist(), 2),
+        Source.POPULAR: (popular[popular >= 0].tolist(), limit),
+    }
+    for row, bits, score in zip(found.rows.tolist(), found.sources.tolist(), found.copurchase.tolist()):
+        named = {source for source in Source if source & bits}
+        assert named
+        assert {source for source, (rows, share) in lists.items() if row in rows[:share]} <= named
+        assert named <= {source for source, (rows, _) in lists.items() if row in rows}
+        assert score == dict(zip(near.rows.tolist(), near.scores.tolist())).get(row, 0.0)
+    assert set(lists[Source.REPEAT][0][:12]) <= set(found.rows.tolist())
+
+
+def test_neighbours_are_summed_over_the_items_of_the_recent_sessions() -> None:
+    mine = events_of("me", [f"i{row}" for row in (30, 1, 2, 3, 4, 5)])
+    profile = summarize(history_of(mine), TABLE, NOW)
+    expected: dict[int, float] = {}
+    for row in (1, 2, 3, 4, 5):  # i30 is six sessions back
+        for near, value in zip(TABLE.neighbours[row].tolist(), TABLE.similarity[row].tolist()):
+            if near >= 0:
+                expected[near] = expected.get(near, 0.0) + value
+    found = neighbourhood(profile, TABLE)
+    assert found.rows.tolist() == sorted(expected)
+    assert found.scores.tolist() == pytest.approx([expected[row] for row in sorted(expected)])
+
+
+def test_a_cold_user_gets_labelled_popular_items() -> None:
+    found = candidates_of(History.empty(), 10)
+    popular = TABLE.popular[TABLE.snapshot(NOW)]
+    assert found.rows.tolist() == popular[:10].tolist()
+    assert set(found.sources.tolist()) == {int(Source.POPULAR)}
+    assert Source(int(found.sources[0])).names() == ["popular"]
+    assert not found.copurchase.any()
+
+
+def test_what_was_bought_lately_and_often_comes_first() -> None:
+    mine = events_of("me", ["i9", "i7", "i7", "i8"])
+    assert candidates_of(history_of(mine), 20).rows[:3].tolist() == [7, 8, 9]
+
+
+def test_a_user_of_forgotten_items_is_served_like_a_cold_one() -> None:
+    gone = candidates_of(history_of(events_of("me", ["gone", "also gone"])), 10)
+    assert gone.rows.tolist() == candidates_of(History.empty(), 10).rows.tolist()
+
+
+def test_a_catalog_of_one_item_without_events_has_no_candidates_and_does_not_fail() -> None:
+    table, _ = table_of(catalog(1), [])
+    assert len(candidates_of(History.empty(), 10, table)) == 0
+    mine = history_of(events_of("me", ["i0"]))
+    found = candidates_of(mine, 10, table)
+    assert (found.rows.tolist(), found.sources.tolist()) == ([0], [int(Source.REPEAT)])
+    assert len(candidates_of(mine, 10, table, repeats=False)) == 0
+    assert len(candidates_of(mine, 0, table)) == 0
+
+
+def test_a_catalog_of_one_item_and_one_event_recommends_it() -> None:
+    table, _ = table_of(catalog(1), events_of("someone", ["i0"]))
+    for now in (START + 1, START + WEEK, START + 99 * WEEK):
+        wanted = [] if now == START + 99 * WEEK and not (table.popular >= 0).any() else [0]
+        assert candidates_of(History.empty(), 10, table, now).rows.tolist() == wanted
+
+
+def test_keeping_some_candidates_keeps_their_columns_together() -> None:
+    found = candidates_of(history_of(events_of("me", ["i1", "i2"])), 10)
+    mask = np.arange(len(found)) % 2 == 0
+    kept = found.keep(mask)
+    assert kept.rows.tolist() == found.rows[mask].tolist()
+    assert kept.sources.tolist() == found.sources[mask].tolist()
+    assert kept.copurchase.tolist() == found.copurchase[mask].tolist()

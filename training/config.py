@@ -1,0 +1,37 @@
+"""What a training run may be told; every field has a default that suits the default dataset on two cores."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.store import OnlineStoreConfig
+from models.guardrail import GuardrailConfig
+from models.llm import LLMConfig
+from models.ranker import RankerConfig
+
+
+class TrainConfig(BaseModel):
+    """Settings of ``tandem train``; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ranker: RankerConfig = RankerConfig()
+    tags: GuardrailConfig = GuardrailConfig()
+    cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.02, depth=4)
+    """A cold start's proposals are right when the user buys the item later: base rates are far below those of tags."""
+    online_store: OnlineStoreConfig = OnlineStoreConfig()
+    llm: LLMConfig | None = LLMConfig()
+    """The LLM the guardrails are trained to judge: the one that will serve. None trains them without."""
+    llm_tag_examples: int = Field(default=160, ge=0)
+    """Products the LLM is asked to tag; each costs about 150 prompt tokens."""
+    llm_cold_examples: int = Field(default=64, ge=0)
+    """Households the LLM is asked about; each costs about 250 prompt tokens."""
+    repeats: Literal["measure", "always", "never"] = "measure"
+    """Whether items a user had may be recommended again; ``measure`` decides by the share of repeats in the data."""
+    train_sessions: int = Field(default=5_000, ge=10)
+    """Sessions the ranker learns from, 200 candidates each."""
+    valid_sessions: int = Field(default=1_000, ge=10)
+    test_sessions: int = Field(default=1_500, ge=10)
+    seed: int = 7

@@ -1,0 +1,240 @@
+"""Interactions -> features: histories, statistics, neighbours, the item table and Feast's sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features import copurchase
+from features.events import Recorder, SqliteEventLog, session_keys
+from features.history import EVENT_KINDS, History
+from features.items import ItemTable
+from features.keys import item_keys
+from features.schema import AFFINITY_SLOTS
+from features.statistics import long_form, snapshots, weekly_counts
+from features.store import (
+    ITEM_STATISTICS,
+    USER_HISTORY,
+    USER_PROFILE,
+    FeatureRepository,
+    OnlineStoreConfig,
+)
+from features.workspace import Workspace, WorkspaceConfig
+
+Progress = Callable[[str, float], None]
+
+_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "session_id"]
+SNAPSHOT_WEEKS = 60
+"""Weekly snapshots kept: a year of training targets and some."""
+
+
+MOST_GROUPS = 3_000
+"""An attribute with more values (a manufacturer, a size) groups too little to tell substitutes from strangers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventArrays:
+    """All events in order of (user, time, session key), the order a History keeps.
+
+    Codes into ``users``, item rows (-1 unknown), and raw columns; ``starts`` [users + 1] bounds each user's events.
+    """
+
+    users: tuple[str, ...]
+    user: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    key: npt.NDArray[np.int64]
+    time: npt.NDArray[np.int64]
+    session: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.uint8]
+    value: npt.NDArray[np.float32]
+    starts: npt.NDArray[np.int64]
+
+    def history(self, user: int) -> History:
+        """All events of one user, unbounded (``History.before`` bounds it)."""
+        window = slice(self.starts[user], self.starts[user + 1])
+        return History(self.key[window], self.time[window], self.session[window], self.kind[window], self.value[window])
+
+    def user_slice(self, user: int) -> slice:
+        return slice(int(self.starts[user]), int(self.starts[user + 1]))
+
+
+def load_events(workspace: Workspace) -> pl.DataFrame:
+    """Ingested interactions and recorded events, in order of (user_id, timestamp, session_id)."""
+    frame = _ingested(workspace)
+    if workspace.events.exists():
+        log = SqliteEventLog(workspace.events)
+        recorded = log.frame().select(_EVENT_COLUMNS)
+        log.close()
+        frame = pl.concat([frame, recorded])
+    return frame.sort("user_id", "timestamp", "session_id", maintain_order=True)
+
+
+def _ingested(workspace: Workspace) -> pl.DataFrame:
+    return pl.read_parquet(workspace.interactions, columns=_EVENT_COLUMNS)
+
+
+def event_arrays(frame: pl.DataFrame, items: pl.DataFrame) -> EventArrays:
+    """``frame`` as from `load_events`; ``items`` gives the row numbers."""
+    rows = items.select("item_id").with_row_index("row")
+    sessions = frame.select(pl.col("session_id").unique(maintain_order=True))
+    sessions = sessions.with_columns(session=pl.Series(session_keys(sessions["session_id"].to_list())))
+    keys = frame.select(pl.col("item_id").unique(maintain_order=True))
+    keys = keys.with_columns(key=pl.Series(item_keys(keys["item_id"].to_list())))
+    joined = (
+        frame.join(rows, on="item_id", how="left", maintain_order="left")
+        .join(keys, on="item_id", how="left", maintain_order="left")
+        .join(sessions, on="session_id", how="left", maintain_order="left")
+    )
+    # A History knows seconds and session keys: the order must not depend on a fraction or on the session's spelling.
+    joined = joined.with_columns(time=pl.col("timestamp").dt.epoch("s"))
+    joined = joined.sort("user_id", "time", "session", maintain_order=True)
+    users = joined["user_id"].unique(maintain_order=True)
+    code = joined["user_id"].rle_id().to_numpy().astype(np.int64)
+    kinds = joined["event"].replace_strict(
+        {kind: number for number, kind in enumerate(EVENT_KINDS)}, return_dtype=pl.UInt8
+    )
+    return EventArrays(
+        users=tuple(users.to_list()),
+        user=code,
+        row=joined["row"].cast(pl.Int64).fill_null(-1).to_numpy(),
+        key=joined["key"].to_numpy(),
+        time=joined["time"].to_numpy(),
+        session=joined["session"].to_numpy(),
+        kind=kinds.to_numpy(),
+        value=joined["value"].cast(pl.Float32).to_numpy(),
+        starts=np.searchsorted(code, np.arange(len(users) + 1)),
+    )
+
+
+def affinity_attributes(config: WorkspaceConfig, items: pl.DataFrame) -> list[str]:
+    """The categorical attributes whose groups say most: the label, then those with the most values that repeat.
+
+    An attribute that names every item (a code) or none is of no use; attributes are taken from fine to coarse, so that
+    substitutes (same type), then categories, then brands each get a slot.
+    """
+    candidates = []
+    for name, kind in config.item_attributes.items():
+        if kind != "categorical":
+            continue
+        distinct = items[name].n_unique()
+        if 2 <= distinct <= max(20, min(len(items) // 4, MOST_GROUPS)):
+            candidates.append((distinct, name))
+    ranked = [name for _, name in sorted(candidates, reverse=True)]
+    label = [config.label_column] if config.label_column in ranked else []
+    return (label + [name for name in ranked if name not in label])[:AFFINITY_SLOTS]
+
+
+def neighbours_before(
+    events: EventArrays, items: int, time: int | None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Co-purchase neighbours from events before ``time`` (None: all), so that no later basket leaks into training."""
+    chosen = (events.row >= 0) & (EVENT_KINDS.index("purchase") == events.kind)
+    if not chosen.any():
+        chosen = events.row >= 0
+    if time is not None:
+        chosen &= events.time < time
+    pair = np.stack((events.user[chosen], events.session[chosen]), axis=1)
+    _, session = np.unique(pair, axis=0, return_inverse=True)
+    return copurchase.neighbours(session.ravel(), events.row[chosen], items)
+
+
+def build_item_table(config: WorkspaceConfig, items: pl.DataFrame, events: EventArrays) -> ItemTable:
+    """The table with snapshots and neighbours of all events."""
+    known = events.row >= 0
+    order = np.argsort(events.time[known], kind="stable")
+    frame = pl.DataFrame(
+        {
+            "user": events.user[known][order],
+            "item": events.row[known][order],
+            "time": events.time[known][order],
+        }
+    )
+    times, stats = snapshots(weekly_counts(frame), len(items), SNAPSHOT_WEEKS)
+    rows, similarity = neighbours_before(events, len(items), None)
+    return ItemTable.build(
+        version=f"{config.data_hash[:12]}-{len(events.time)}",
+        frame=items,
+        group_names=affinity_attributes(config, items),
+        slots=AFFINITY_SLOTS,
+        times=times,
+        stats=stats,
+        neighbours=rows,
+        similarity=similarity,
+    )
+
+
+def training_view(table: ItemTable, events: EventArrays, cut: int) -> ItemTable:
+    """The table as it could have been built at ``cut``: same snapshots (they are read by time), earlier neighbours."""
+    rows, similarity = neighbours_before(events, len(table), cut)
+    return replace(table, neighbours=rows, similarity=similarity)
+
+
+def write_features(
+    workspace: Workspace,
+    store: OnlineStoreConfig,
+    table: ItemTable,
+    events: EventArrays,
+    progress: Progress,
+) -> FeatureRepository:
+    """Write Feast's sources, register the repository and materialize it into the online store.
+
+    The history source holds what was ingested, without recorded events: a `Recorder` adds the log to it. Logged users
+    are pushed again at the end, with what was recorded while this ran.
+    """
+    users = pl.read_parquet(workspace.users)
+    recorded = workspace.events.exists()
+    base = event_arrays(_ingested(workspace), table.frame) if recorded else events
+    profiles = [name for name in users.columns if name != "user_id"]
+    repository = FeatureRepository(workspace.features, profiles, store)
+    now = datetime.now(UTC)
+    progress("writing feature sources", 0.0)
+    # The state is dated when it is materialized: it must replace what was pushed before, whatever time events carry.
+    repository.write_source(
+        USER_HISTORY,
+        pl.DataFrame(
+            {
+                "user_id": pl.Series(base.users, dtype=pl.String),
+                "history": pl.Series(
+                    [base.history(user).before(2**62).encode() for user in range(len(base.users))],
+                    dtype=pl.Binary,
+                ),
+            }
+        ).with_columns(event_timestamp=pl.lit(now).cast(pl.Datetime("us", "UTC"))),
+    )
+    if profiles:
+        repository.write_source(
+            USER_PROFILE,
+            users.with_columns(
+                *(_text(users[name]) for name in profiles),
+                event_timestamp=pl.lit(datetime(1990, 1, 2, tzinfo=UTC)).cast(pl.Datetime("us", "UTC")),
+            ),
+        )
+    repository.write_source(ITEM_STATISTICS, long_form(table.times, table.stats, table.frame["item_id"]))
+    repository.apply()
+    views = [USER_HISTORY, *([USER_PROFILE] if profiles else []), ITEM_STATISTICS]
+    for number, view in enumerate(views):
+        progress(f"materializing {view}", (number + 1) / (len(views) + 1))
+        repository.materialize([view], now + timedelta(seconds=1))
+    if recorded:
+        progress("pushing recorded events", 1.0)
+        log = SqliteEventLog(workspace.events)
+        log.mark_all_unpushed()
+        Recorder(log, repository, repository.histories()).push_pending()
+        log.close()
+    progress("features materialized", 1.0)
+    table.save(workspace.features / "item_table")
+    return repository
+
+
+def _text(column: pl.Series) -> pl.Series:
+    return column.list.join(", ") if isinstance(column.dtype, pl.List) else column.cast(pl.String)
+
+
+def summary(table: ItemTable, events: EventArrays) -> Mapping[str, int]:
+    """Counts for the report."""
+    return {"users": len(events.users), "items": len(table), "events": len(events.time), "snapshots": len(table.times)}

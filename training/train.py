@@ -1,0 +1,326 @@
+"""Train everything a release holds, from the ingested catalog to the promoted release."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.items import ItemTable
+from features.schema import RANKING_NAMES, schema_hash
+from features.store import FeatureRepository
+from features.workspace import Workspace, WorkspaceConfig
+from graph import ontology
+from graph.ports import KnowledgeGraph
+from graph.properties import PropertyTable
+from models import llm as llms
+from models import prompts, ranker, release
+from models.catalog import Catalog
+from models.coldstart import Demand
+from models.embedder import MiniLMEmbedder
+from models.errors import ArtifactMismatch
+from models.guardrail import XGBoostGuardrail
+from models.index import create_index
+from models.llm import LLMConfig
+from models.ports import Embedder, LLMEngine
+from models.ranker import LightGBMRanker
+from models.text import product_view
+from training import cold, evaluate, tags
+from training.config import TrainConfig
+from training.materialize import (
+    EventArrays,
+    Progress,
+    build_item_table,
+    event_arrays,
+    load_events,
+    training_view,
+    write_features,
+)
+from training.ranking import build_groups, choose, informative, measure_repeats, sessions, split_by_time
+
+REPEATS_FROM = 0.1
+"""Share of repeated events from which on repeats are recommended; films and books stay far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What was released, how good its parts are, and how long each step took (seconds)."""
+
+    release: str
+    metrics: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+
+class _Clock:
+    """Wall time by step, and the caller's progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._started, 2)
+        self._started = now
+
+
+def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda *_: None) -> TrainReport:
+    """Materialize features, fit ranker and guardrails, build the index, write and promote a release.
+
+    Raises WorkspaceError where nothing was ingested, MissingExtra or EngineUnavailable where the LLM cannot be loaded.
+    """
+    catalog_config = workspace.config()
+    clock = _Clock(progress)
+    progress("reading events", 0.0)
+    items = pl.read_parquet(workspace.items)
+    events = event_arrays(load_events(workspace), items)
+    clock.lap("read")
+    table = build_item_table(catalog_config, items, events)
+    repository = write_features(workspace, config.online_store, table, events, progress)
+    clock.lap("features")
+    repeats = _repeats(config, events)
+    fitted, ranking = _fit_ranker(config, catalog_config, table, events, repeats, progress)
+    clock.lap("ranker")
+    embedder = MiniLMEmbedder()
+    catalog = _build_catalog(catalog_config, items, embedder, progress)
+    clock.lap("index")
+    graph = ontology.load(catalog_config.ontology)
+    properties = item_properties(graph, catalog_config, items)
+    clock.lap("graph")
+    facts = {"data_hash": catalog_config.data_hash, "graph": graph.version, "embedder": embedder.model_id}
+    tag_guard, cold_guard, llm_id = asyncio.run(
+        _fit_guardrails(
+            config, workspace, items, events, table, catalog, properties, graph, embedder, repository, facts, progress
+        )
+    )
+    clock.lap("guardrails")
+    known = events.row >= 0
+    demand = Demand.build(catalog, events.user[known], events.row[known], np.asarray(table.stats[-1]))
+
+    def build(folder: Path) -> None:
+        fitted.save(folder / "ranker")
+        if tag_guard is not None:
+            tag_guard.save(folder / "tag_guardrail")
+        if cold_guard is not None:
+            cold_guard.save(folder / "cold_guardrail")
+        catalog.save(folder / "catalog", {"embedder": embedder.model_id, "data_hash": catalog_config.data_hash})
+        demand.save(folder / "demand.npz")
+        properties.save(folder / "properties.npz")
+        shutil.copytree(workspace.features / "item_table", folder / "item_table")
+
+    metrics = {
+        "ranking": ranking,
+        "tags": _tag_metrics(tag_guard),
+        "cold_start": {**cold_guard.manifest["held_out"], "ordering": cold_guard.manifest["ordering"]}
+        if cold_guard
+        else None,
+    }
+    written = release.write(
+        workspace.releases,
+        versions(catalog_config, graph, embedder, llm_id, table),
+        repeats,
+        metrics,
+        build,
+    )
+    release.promote(workspace.releases, written.id)
+    clock.lap("release")
+    progress("released", 1.0)
+    return TrainReport(written.id, metrics, clock.seconds)
+
+
+def _tag_metrics(guardrail: XGBoostGuardrail | None) -> dict[str, Any] | None:
+    if guardrail is None:
+        return None
+    names = ("examples", "candidate_recall", "llm_examples", "llm_accuracy")
+    return {**guardrail.manifest["held_out"], **{name: guardrail.manifest[name] for name in names}}
+
+
+def versions(
+    config: WorkspaceConfig, graph: KnowledgeGraph, embedder: Embedder, llm_id: str | None, table: ItemTable
+) -> dict[str, Any]:
+    """Everything beside the model files that decides an answer."""
+    return {
+        "dataset": config.dataset,
+        "data_hash": config.data_hash,
+        "feature_schema": schema_hash(),
+        "item_table": table.version,
+        "ontology": config.ontology,
+        "graph": graph.version,
+        "prompts": {name: prompts.load(name).version for name in ("tag", "cold_start")},
+        "llm": llm_id,
+        "embedder": embedder.model_id,
+    }
+
+
+def up_to_date(workspace: Workspace) -> bool:
+    """Whether the promoted release was made from the workspace's data by this code's schema, graph and prompts."""
+    config = workspace.config()
+    try:
+        current, _ = release.read(workspace.releases)
+    except ArtifactMismatch:
+        return False
+    expected = {
+        "data_hash": config.data_hash,
+        "feature_schema": schema_hash(),
+        "graph": ontology.load(config.ontology).version,
+        "prompts": {name: prompts.load(name).version for name in ("tag", "cold_start")},
+    }
+    return all(current.versions.get(part) == version for part, version in expected.items())
+
+
+def item_properties(graph: KnowledgeGraph, config: WorkspaceConfig, items: pl.DataFrame) -> PropertyTable:
+    """Properties of every item: derived once per distinct product description, then spread over the items."""
+    columns = [name for name in ("department", "product_type") if name in items.columns]
+    label = config.label_column
+    views = []
+    for record in items.iter_rows(named=True):
+        attributes: dict[str, str | None] = {str(name): record[name] for name in columns}
+        attributes["category"] = record[label] if label else None
+        views.append(product_view(record["title"], record["text"], attributes))
+    distinct: dict[tuple[str | None, ...], int] = {}
+    codes = np.array([distinct.setdefault(tuple(view.values()), len(distinct)) for view in views], np.int64)
+    keys = list(views[0]) if views else []
+    small = PropertyTable.build(graph, [dict(zip(keys, values)) for values in distinct])
+    return replace(
+        small,
+        contains=small.contains[codes],
+        may_contain=small.may_contain[codes],
+        unknown=small.unknown[codes],
+    )
+
+
+def _repeats(config: TrainConfig, events: EventArrays) -> bool:
+    if config.repeats == "measure":
+        return measure_repeats(events) >= REPEATS_FROM
+    return config.repeats == "always"
+
+
+def _fit_ranker(
+    config: TrainConfig,
+    catalog: WorkspaceConfig,
+    table: ItemTable,
+    events: EventArrays,
+    repeats: bool,
+    progress: Progress,
+) -> tuple[LightGBMRanker, dict[str, Any]]:
+    targets = sessions(events)
+    split = split_by_time(targets)
+    view = training_view(table, events, split.train)
+    parts = {
+        "train": choose(targets, split.train, split.valid, config.train_sessions, config.seed),
+        "valid": choose(targets, split.valid, split.test, config.valid_sessions, config.seed + 1),
+        "test": choose(targets, split.test, None, config.test_sessions, config.seed + 2),
+    }
+    groups = {
+        name: build_groups(
+            events,
+            view,
+            part,
+            repeats,
+            lambda done, name=name: progress(f"ranker: {name} features", done),  # type: ignore[misc]
+        )
+        for name, part in parts.items()
+    }
+    facts = {
+        "schema_hash": schema_hash(),
+        "data_hash": catalog.data_hash,
+        "split": asdict(split),
+        "sessions": {name: len(part) for name, part in parts.items()},
+        "repeats": repeats,
+    }
+    learn, stop = informative(groups["train"]), informative(groups["valid"])
+    fitted = ranker.fit(
+        config.ranker,
+        RANKING_NAMES,
+        (learn.matrix, learn.relevance, learn.sizes),
+        (stop.matrix, stop.relevance, stop.sizes),
+        facts,
+        lambda done: progress("ranker: boosting", done),
+    )
+    report = evaluate.ranking_report(fitted, groups["test"], facts["split"], config.seed)  # type: ignore[arg-type]
+    return fitted, report
+
+
+def _build_catalog(config: WorkspaceConfig, items: pl.DataFrame, embedder: Embedder, progress: Progress) -> Catalog:
+    return Catalog.build(
+        items,
+        config.label_column,
+        [name for name, kind in config.item_attributes.items() if kind == "categorical"],
+        embedder,
+        create_index,
+        lambda done: progress("index: embedding texts", done),
+    )
+
+
+def llm_config(workspace: Workspace, config: LLMConfig) -> LLMConfig:
+    """The LLM's configuration with its default weights kept in the workspace."""
+    return config.model_copy(update={"weights_dir": workspace.llm})
+
+
+async def _fit_guardrails(
+    config: TrainConfig,
+    workspace: Workspace,
+    items: pl.DataFrame,
+    events: EventArrays,
+    table: ItemTable,
+    catalog: Catalog,
+    properties: PropertyTable,
+    graph: KnowledgeGraph,
+    embedder: Embedder,
+    repository: FeatureRepository,
+    facts: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[XGBoostGuardrail | None, XGBoostGuardrail | None, str | None]:
+    engine: LLMEngine | None = None
+    if config.llm is not None:
+        progress("loading the LLM", 0.0)
+        engine = llms.create(llm_config(workspace, config.llm))
+    try:
+        tag_guard = None
+        if len(catalog.labels) > 1:
+            examples = await tags.build_examples(
+                items,
+                catalog,
+                graph,
+                prompts.load("tag"),
+                engine,
+                config.llm_tag_examples,
+                config.seed,
+                progress,
+            )
+            tag_guard = tags.fit(config.tags, examples, facts) if _enough(examples) else None
+        people = await cold.build_examples(
+            events,
+            table,
+            catalog,
+            properties,
+            graph,
+            embedder,
+            repository,
+            prompts.load("cold_start"),
+            engine,
+            config.llm_cold_examples,
+            config.seed,
+            progress,
+        )
+        progress("cold start: fitting", 0.0)
+        enough = _enough(people)
+        ordering = cold.report(config.cold, people, catalog, config.seed) if enough else {}
+        cold_guard = cold.fit(config.cold, people, {**facts, "ordering": ordering}) if enough else None
+        return tag_guard, cold_guard, engine.model_id if engine else None
+    finally:
+        if engine is not None:
+            await engine.aclose()
+
+
+def _enough(examples: tags.TagExamples | cold.ColdExamples) -> bool:
+    """A guardrail needs right and wrong examples in several groups; without them there is none, and serving says so."""
+    return bool(len(np.unique(examples.group)) >= 10 and examples.right.any() and not examples.right.all())
