@@ -11,8 +11,9 @@ import signal
 import sys
 import time
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -60,6 +61,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 TargetOption = Annotated[str, typer.Option("--target", envvar="TANDEM_TARGET", help="host:port of the service.")]
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_TARGET = "127.0.0.1:9000"
+
+# Nothing is downloaded or reported at run time; libraries' own bars and warnings would drown what a command says.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class Settings(BaseModel):
@@ -262,7 +273,9 @@ def serve(
     settings = _settings(config).serve_config()
     if port is not None:
         settings = settings.model_copy(update={"ingress": settings.ingress.model_copy(update={"port": port})})
-    with _interruptible(), running(Workspace(workspace), settings) as address:
+    with _interruptible(), ExitStack() as stack:
+        with _err.status("starting Ray and the ingress"):
+            address = stack.enter_context(running(Workspace(workspace), settings))
         _err.print(
             f"serving on [bold]{address}[/bold]; the API key is in {Workspace(workspace).api_key}; Ctrl-C ends it"
         )
@@ -500,7 +513,9 @@ def demo(
         with _progress("train", False) as progress:
             run(place, settings.train_config(), progress)
     serve_config = settings.serve_config()
-    with _interruptible(), running(place, serve_config, quiet=True) as address:
+    with _interruptible(), ExitStack() as stack:
+        with _err.status("starting Ray and the ingress"):
+            address = stack.enter_context(running(place, serve_config, quiet=True))
         _err.print(
             f"up on {address} after {time.perf_counter() - started:.0f} s; the LLM loads beside it", highlight=False
         )
@@ -655,7 +670,9 @@ def _fail(message: str) -> NoReturn:
 
 def main() -> None:
     """Entry point of the ``tandem`` command."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")
     try:
         app(standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -21,7 +21,7 @@ from models.text import embedding_text, readable
 KIND = "catalog"
 _BATCH = 2_048
 _DETERMINES = 0.9
-"""From this share on an attribute names the label (or the label names it): it is the label's relative, no evidence."""
+"""From here on an attribute names the label, or the label it (see `_predicts`): a relative, no evidence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,15 +153,18 @@ def _is_evidence(attribute: npt.NDArray[np.int32], label: npt.NDArray[np.int32])
     both = (attribute >= 0) & (label >= 0)
     if not both.any():
         return False
-    return max(_purity(attribute[both], label[both]), _purity(label[both], attribute[both])) < _DETERMINES or (
-        # Two brands over 301 labels: the commoner brand is most of every label without being its parent.
-        len(np.unique(attribute[both])) <= 3
-    )
+    return max(_predicts(attribute[both], label[both]), _predicts(label[both], attribute[both])) < _DETERMINES
 
 
-def _purity(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
-    """Share of rows whose ``of`` is the commonest one among rows of the same ``given``."""
+def _predicts(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
+    """How well ``given`` names ``of``: Goodman and Kruskal's lambda, 0 no better than the commonest value, 1 always.
+
+    A plain share of hits would take a brand that most products have for the parent of every category.
+    """
     pairs, count = np.unique(np.stack((given, of), axis=1), axis=0, return_counts=True)
     best = np.zeros(int(given.max()) + 1)
     np.maximum.at(best, pairs[:, 0], count)
-    return float(best.sum() / len(given))
+    commonest = int(np.bincount(of).max())
+    if commonest == len(of):
+        return 1.0
+    return float((best.sum() - commonest) / (len(of) - commonest))

@@ -324,17 +324,26 @@ def order_for_person(
     label: npt.NDArray[np.int32],
     k: int,
     share: float,
+    wants: Sequence[npt.NDArray[np.bool_]],
 ) -> npt.NDArray[np.int64]:
-    """Positions of the ``k`` items to show: a ``share`` of them what the words speak for, the rest what is likeliest.
+    """Positions of the ``k`` items to show: what was asked for, what the words speak for, what is likeliest.
 
-    ``plain``: probability for a stranger without words. Ordered by probability alone everybody gets milk and bananas:
-    true, and of no use. What the words add to the probability says what is for this person.
+    Ordered by probability alone everybody gets milk and bananas: true, and of no use. ``wants`` [each n]: items that
+    serve a want the graph derived from the words; each want gets its likeliest items, together at most half the list.
+    Then a ``share`` of the list goes to items whose probability the words raise most over ``plain`` (the probability
+    for a stranger without words), the rest to what is likeliest.
     """
+    likely = np.lexsort((rows, -probability))
+    chosen = np.empty(0, np.int64)
+    if wants:
+        each = max(1, k // (2 * len(wants)))
+        for serves in wants[: max(1, k // 2)]:
+            fresh = likely[serves[likely] & ~np.isin(likely, chosen)]
+            chosen = np.concatenate((chosen, diversify(fresh, label, min(each, k - len(chosen)))))
     gain = probability - plain
     personal = np.lexsort((rows, -gain))
-    personal = personal[gain[personal] > 0]
-    likely = np.lexsort((rows, -probability))
-    chosen = diversify(personal, label, round(k * share))
+    personal = personal[(gain[personal] > 0) & ~np.isin(personal, chosen)]
+    chosen = np.concatenate((chosen, diversify(personal, label, min(round(k * share), k - len(chosen)))))
     rest = diversify(likely[~np.isin(likely, chosen)], label, k - len(chosen))
     return np.concatenate((chosen, rest))
 

@@ -223,7 +223,7 @@ def _threshold(probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_
 
 def _metrics(
     probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], accept_at: float | npt.NDArray[np.float64]
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     accepted = probability >= accept_at
     bins = np.minimum((probability * 10).astype(int), 9)
     weight = np.bincount(bins, minlength=10)

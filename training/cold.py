@@ -246,11 +246,13 @@ def report(config: GuardrailConfig, examples: ColdExamples, catalog: Catalog, se
         rows, right = examples.rows[mine], examples.right[mine]
         label = catalog.label_of_row[rows]
         probability, stranger = model.predict(examples.matrix[mine]), model.predict(plain[mine])
+        serves = examples.matrix[mine, COLD_COLUMNS.index("graph_serves_want")] > 0
+        wants = [serves] if serves.any() else []
         orders = {
             "popularity": np.argsort(-examples.matrix[mine, popular], kind="stable")[:k],
             "probability": np.argsort(-probability, kind="stable")[:k],
             **{
-                f"person {share}": coldstart.order_for_person(probability, stranger, rows, label, k, share)
+                f"person {share}": coldstart.order_for_person(probability, stranger, rows, label, k, share, wants)
                 for share in SHARES
             },
         }

@@ -1,0 +1,25 @@
+"""Fixtures that more than one kind of test needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from features.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def trained_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Sixty real households, ingested and trained without an LLM (seconds). A test that writes must copy it."""
+    from models.guardrail import GuardrailConfig
+    from models.ranker import RankerConfig
+    from training.config import TrainConfig
+    from training.datasets.ingest import ingest_complete_journey
+    from training.train import train
+
+    workspace = Workspace(tmp_path_factory.mktemp("trained") / "workspace")
+    ingest_complete_journey(workspace, households=60)
+    train(
+        workspace,
+        TrainConfig(llm=None, train_sessions=300, valid_sessions=100, test_sessions=100, ranker=RankerConfig(trees=30)),
+    )
+    return workspace
