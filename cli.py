@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
@@ -71,6 +70,12 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+class UsageError(typer.TyperException):
+    """A command cannot be meant as it was written."""
+
+    exit_code = 2
 
 
 class Settings(BaseModel):
@@ -136,7 +141,7 @@ def ingest(
     from training.datasets.sources import AUTO
 
     if (items is None) != (interactions is None):
-        raise click.UsageError("--items and --interactions go together; give both, or neither for the built-in dataset")
+        raise UsageError("--items and --interactions go together; give both, or neither for the built-in dataset")
     place = Workspace(workspace)
     with _progress("ingest", as_json) as progress:
         if items is not None and interactions is not None:
@@ -208,7 +213,7 @@ def evaluate(
 
     keys = {"ranking": "ranking", "tags": "tags", "cold-start": "cold_start"}
     if what not in keys:
-        raise click.UsageError(f"there is no evaluation {what!r}; choose from {', '.join(keys)}")
+        raise UsageError(f"there is no evaluation {what!r}; choose from {', '.join(keys)}")
     current, _ = release.read(Workspace(workspace).releases)
     metrics = current.metrics.get(keys[what])
     if as_json:
@@ -406,7 +411,7 @@ def graph_explain(
 
     proof = _graph(ontology, facts, asserted).prove(_fact(fact))
     if form not in ("text", "dot"):
-        raise click.UsageError(f"there is no format {form!r}; choose text or dot")
+        raise UsageError(f"there is no format {form!r}; choose text or dot")
     print(to_dot(proof_graph(proof)) if form == "dot" else "\n".join(proof.lines()))
 
 
@@ -426,7 +431,7 @@ def _fact(text: str) -> Any:
 
     name, bracket, rest = text.strip().partition("(")
     if not bracket or not rest.endswith(")") or not name:
-        raise click.UsageError(f"{text!r} is no fact; write predicate(argument, argument)")
+        raise UsageError(f"{text!r} is no fact; write predicate(argument, argument)")
     return Fact(name.strip(), tuple(part.strip().strip("\"'") for part in rest[:-1].split(",")))
 
 
@@ -576,7 +581,7 @@ def bench(
     Example: tandem bench recommend --json
     """
     if what not in ("all", "recommend"):
-        raise click.UsageError(f"there is no benchmark {what!r}; choose all or recommend")
+        raise UsageError(f"there is no benchmark {what!r}; choose all or recommend")
     from serving.bench import bench_recommend, show_report
 
     with _progress("bench", as_json) as progress:
@@ -640,7 +645,7 @@ def _pairs(values: list[str] | None) -> dict[str, str]:
     for value in values or []:
         name, equals, content = value.partition("=")
         if not equals:
-            raise click.UsageError(f"--attribute {value!r} is no name=value")
+            raise UsageError(f"--attribute {value!r} is no name=value")
         pairs[name] = content
     return pairs
 
@@ -665,7 +670,7 @@ def _wait_for_end() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    raise click.ClickException(message)
+    raise typer.TyperException(message)
 
 
 def main() -> None:
@@ -675,17 +680,15 @@ def main() -> None:
     warnings.simplefilter("ignore")
     try:
         app(standalone_mode=False)
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         sys.exit(end.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except click.UsageError as error:
-        context = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        print(f"tandem: {error.format_message()}{context}", file=sys.stderr)
-        sys.exit(2)
-    except click.ClickException as error:
-        print(f"tandem: {error.format_message()}", file=sys.stderr)
-        sys.exit(1)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see: {context.command_path} --help)" if context else ""
+        print(f"tandem: {' '.join(error.format_message().split())}{hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
         print(f"tandem: the settings do not fit: {problems}", file=sys.stderr)

@@ -60,6 +60,11 @@ class LLMEngine(Protocol):
         """Which weights answer, as recorded in a release."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """False once the engine will never answer again; only a new one does."""
+        ...
+
     async def generate(self, request: LLMRequest) -> LLMResult:
         """One completion. Cancelling the call stops the work.
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import socket
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from features.workspace import Workspace
 from models import release
 from serving import auth
-from serving.config import IngressConfig, ServeConfig
+from serving.config import IngressConfig, ServeConfig, from_sections
 from serving.errors import NotReady
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 APP = "tandem"
+_LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 SERVICERS = (
     "protos.tandem.v1.recommender_pb2_grpc.add_RecommenderServicer_to_server",
     "protos.tandem.v1.ensemble_pb2_grpc.add_EnsembleServicer_to_server",
@@ -44,6 +48,10 @@ def ray_environment(ingress: IngressConfig) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + 199),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(base + 300),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(base + 399),
+        # On a busy machine of two cores the front end needs more than the 5 s after which Ray starts it over.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        # Ray waits 30 s for balancers elsewhere to notice a stopping replica; here HAProxy stops with it.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         "HF_HUB_OFFLINE": "1",
@@ -88,6 +96,31 @@ def build(workspace: Workspace, config: ServeConfig) -> Application:
     ).bind(workspace.root, config, **parts)
 
 
+class ApplicationArgs(BaseModel):
+    """``args`` of the application in a Ray Serve config file (deploy/serve.yaml)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workspace: Path
+    """On storage that every node mounts at this path."""
+    config: Path | None = None
+    """A settings file (deploy/tandem.toml) on that storage."""
+    settings: dict[str, Any] = {}
+    """The same sections inline; one given here replaces the file's."""
+
+
+def application(args: dict[str, Any]) -> Application:
+    """The builder that `serve deploy` and `serve run` call with a config file's ``args``: see ApplicationArgs.
+
+    Ports, interface and Ray's own flags are the cluster's: they are set where Ray is started (deploy/README.md).
+    """
+    given = ApplicationArgs.model_validate(args)
+    workspace = Workspace(given.workspace)
+    sections = tomllib.loads(given.config.read_text()) if given.config is not None else {}
+    auth.ensure_key(workspace.api_key)
+    return build(workspace, from_sections({**sections, **given.settings}))
+
+
 @contextmanager
 def running(workspace: Workspace, config: ServeConfig, quiet: bool = False) -> Iterator[str]:
     """Serve while the context lasts; yields the gRPC address. Nothing is left running afterwards.
@@ -103,6 +136,8 @@ def running(workspace: Workspace, config: ServeConfig, quiet: bool = False) -> I
         _check_free(config.ingress.host, port)
     auth.ensure_key(workspace.api_key)
     os.environ.update(ray_environment(config.ingress))
+    if quiet:
+        os.environ["RAY_SERVE_LOG_TO_STDERR"] = "0"
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions, gRPCOptions
@@ -125,9 +160,10 @@ def running(workspace: Workspace, config: ServeConfig, quiet: bool = False) -> I
                 # Ray would answer reflection on the replica's port without asking for the key; the ingress does ask.
                 enable_reflection=False,
             ),
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            logging_config=_LOGGING,
         )
-        serve.run(build(workspace, config), name=APP, route_prefix="/")
+        # Given twice: replicas do not take over what their controller and proxy were told.
+        serve.run(build(workspace, config), name=APP, route_prefix="/", logging_config=_LOGGING)
         yield f"{config.ingress.host}:{config.ingress.port}"
     finally:
         if started_here and ray.is_initialized():

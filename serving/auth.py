@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,23 +16,27 @@ HEADER = "authorization"
 
 
 def ensure_key(path: Path) -> str:
-    """The workspace's key; a new one is written where there is none, never world-readable for an instant."""
+    """The workspace's key; a new one is written where there is none, never world-readable for an instant.
+
+    Of two starts at once one makes the key, and neither sees half of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_key(path)
-    with os.fdopen(handle, "w") as file:
-        key = secrets.token_urlsafe(32)
-        file.write(key + "\n")
-    return key
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    return read_key(path)
 
 
 def read_key(path: Path) -> str:
     """Raises Unauthenticated where there is no key or others may read it."""
     try:
         mode = path.stat().st_mode & 0o077
-        key = path.read_text().strip()
+        key = path.read_text(errors="ignore").strip()
     except OSError:
         raise Unauthenticated(
             f"no API key in {path}; start the service once (tandem serve), set TANDEM_API_KEY, or name the workspace"

@@ -80,6 +80,14 @@ class Codec:
             max_tags=request.max_tags or 5,
         )
 
+    def product_query(self, item_id: str, item: TagItem) -> TagQuery:
+        """A product of a batch within the bounds of one that is sent. Raises InvalidRequest."""
+        return TagQuery("", self._default_deadline_ms, self._id("item_id", item_id), self._item("item", item), 5)
+
+    def user_query(self, user_id: str, k: int, at: int | None) -> RecommendQuery:
+        """A user of a batch within the bounds of one who is asked for. Raises InvalidRequest."""
+        return RecommendQuery("", self._default_deadline_ms, self._id("user_id", user_id), "", k, at=at)
+
     def score_query(self, request: ensemble_pb2.ScoreRequest) -> ScoreQuery:
         """Raises InvalidRequest for a value out of bounds or a claim of no kind."""
         if len(request.claims) > self._limits.list_length:
@@ -152,7 +160,7 @@ class Codec:
             raise InvalidRequest(f"deadline_ms is {value}; at most {self._limits.deadline_ms} can be given")
         return value or self._default_deadline_ms
 
-    def _item(self, where: str, item: types_pb2.Item) -> TagItem:
+    def _item(self, where: str, item: types_pb2.Item | TagItem) -> TagItem:
         if len(item.attributes) > self._limits.list_length:
             raise InvalidRequest(
                 f"{where}.attributes has {len(item.attributes)} entries; at most {self._limits.list_length} are read"
@@ -278,7 +286,7 @@ def _tag(tag: ProposedTag) -> recommender_pb2.Tag:
     )
     if tag.evidence is not None:
         field, start, end = tag.evidence
-        message.evidence.field, message.evidence.start, message.evidence.end = field, start, end
+        message.evidence.CopyFrom(recommender_pb2.Evidence(field=field, start=start, end=end, text=tag.evidence_text))
     if tag.llm_logprob is not None:
         message.llm_logprob = tag.llm_logprob
     return message

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +56,20 @@ class IngressConfig(BaseModel):
     """Cores Ray reserves per replica."""
 
 
+class BackfillConfig(BaseModel):
+    """How a batch job is cut and how much of the machine it takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition_rows: int = Field(default=1_000, ge=1)
+    """Rows per result file: what a killed job may have to do again, and how often progress moves."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes that each hold the release (about 1 GB for the default dataset); None takes the cores of the Ray
+    cluster, and one where an LLM is loaded in each."""
+    num_cpus: float = Field(default=1.0, gt=0)
+    """Cores Ray reserves per worker."""
+
+
 class ServeConfig(BaseModel):
     """Settings of ``tandem serve``."""
 
@@ -80,5 +95,17 @@ class ServeConfig(BaseModel):
     """``fused``: ranker and ensemble inside the ingress process (fewest hops). ``split``: deployments of their own."""
     default_deadline_ms: int = Field(default=8_000, ge=1)
     """For requests that set none."""
+    backfill: BackfillConfig = BackfillConfig()
     candidates: int = Field(default=200, ge=10, le=2_000)
     """Candidates scored per Recommend; the ranker was trained on 200."""
+
+
+def from_sections(settings: Mapping[str, Any]) -> ServeConfig:
+    """The serving part of a settings file (deploy/tandem.toml): [serve], and [online_store] and [llm] beside it.
+
+    Other sections are training's. Raises pydantic's ValidationError for what does not fit.
+    """
+    shared = {name: settings[name] for name in ("online_store", "llm") if settings.get(name) not in (None, {}, True)}
+    if shared.get("llm") is False:
+        shared["llm"] = None
+    return ServeConfig.model_validate({**shared, **settings.get("serve", {})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +14,9 @@ from models.llm import LLMConfig
 from models.ports import Contribution, FloatMatrix, FloatVector, LLMEngine, LLMRequest, LLMResult
 from serving.gateway import Provider
 from serving.load import Trees
+
+_log = logging.getLogger("ray.serve")
+_LOADING = "the LLM is still loading"
 
 
 class LLMServer:
@@ -34,16 +38,19 @@ class LLMServer:
         """Raises EngineUnavailable until the engine is loaded, and whatever the engine raises."""
         engine = self._engine
         if engine is None:
-            raise EngineUnavailable("the LLM is still loading")
+            raise EngineUnavailable(_LOADING)
         return await engine.generate(request)
 
     async def ready(self) -> bool:
         """Whether the engine answers."""
-        return self._engine is not None
+        return self._engine is not None and self._engine.alive
 
     async def check_health(self) -> None:
         if self._loading.done() and (error := self._loading.exception()) is not None:
             raise EngineUnavailable(f"the LLM could not be loaded: {error}")
+        if self._engine is not None and not self._engine.alive:
+            # Ray then replaces this replica, and with it the engine.
+            raise EngineUnavailable("the LLM's engine has died")
 
     async def __del__(self) -> None:
         if (engine := self._engine) is not None:
@@ -68,16 +75,23 @@ def llm_provider(handle: Any) -> Provider:
     """Asks the LLM deployment; everything Ray raises on the way becomes EngineUnavailable."""
 
     async def ask(request: LLMRequest) -> LLMResult:
+        response = handle.generate.remote(request)
         try:
-            result: LLMResult = await handle.generate.remote(request)
+            result: LLMResult = await response
         except asyncio.CancelledError:
+            response.cancel()  # Ray does not: the LLM would go on writing what nobody reads
             raise
         except Exception as error:
             # Ray wraps the engine's own error into a class that is both; its text then holds a stack trace.
-            for kind in (PromptTooLong, EngineTimeout, EngineUnavailable):
+            text = str(getattr(error, "cause", error))
+            for kind in (PromptTooLong, EngineTimeout):
                 if isinstance(error, kind):
-                    raise kind(str(getattr(error, "cause", error))) from error
-            raise EngineUnavailable("the LLM deployment does not answer") from error
+                    raise kind(text) from error
+            if text == _LOADING:
+                raise EngineUnavailable(text) from error
+            # The reply tells of it among what degraded: addresses and traces stay in the log.
+            _log.warning("LLM: %s", text)
+            raise EngineUnavailable("the LLM does not answer") from error
         return result
 
     return ask

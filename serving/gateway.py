@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.errors import EngineTimeout, EngineUnavailable
 from models.ports import LLMRequest, LLMResult
@@ -14,6 +14,8 @@ from serving.messages import Usage
 
 _FAILURES = 3
 _REST_S = 5.0
+_PATIENT_S = 1.0
+"""A caller with less time than this learns nothing of an LLM: his timeout must not take it from all the others."""
 
 Provider = Callable[[LLMRequest], Awaitable[LLMResult]]
 
@@ -50,11 +52,11 @@ class Gateway:
         self._entries = entries
         self._failures = 0
         self._closed_until = 0.0
-        self._cache: OrderedDict[tuple[str, str, str, str, int], LLMResult] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, LLMRequest, str], LLMResult] = OrderedDict()
 
     async def ask(self, request: LLMRequest, budget_s: float) -> Answer:
         """Raises EngineTimeout where ``budget_s`` seconds do not suffice, EngineUnavailable, PromptTooLong."""
-        key = (self._release, request.system, request.user, repr(request.json_schema), request.max_tokens)
+        key = (self._release, replace(request, json_schema=None), repr(request.json_schema))
         if (cached := self._cache.get(key)) is not None:
             self._cache.move_to_end(key)
             return Answer(cached, Usage(cached=True, model=self._model))
@@ -68,9 +70,10 @@ class Gateway:
             async with asyncio.timeout(budget_s):
                 result = await self._provider(request)
         except TimeoutError:
-            self._failed()
+            if budget_s >= _PATIENT_S:
+                self._failed()
             raise EngineTimeout(f"the LLM did not answer within {budget_s * 1e3:.0f} ms") from None
-        except EngineUnavailable:
+        except (EngineTimeout, EngineUnavailable):
             self._failed()
             raise
         self._failures = 0

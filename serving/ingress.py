@@ -54,7 +54,7 @@ class Ingress:
                 await pipeline.recommend(self._services, query, RequestClock(query.deadline_ms))
             )
 
-        return await self._answer(grpc_context, answer, recommender_pb2.RecommendReply)
+        return await self._answer(request, grpc_context, answer, recommender_pb2.RecommendReply)
 
     async def Tag(  # noqa: N802 - an RPC's name
         self, request: recommender_pb2.TagRequest, grpc_context: Any
@@ -63,7 +63,7 @@ class Ingress:
             query = self._codec.tag_query(request)
             return codec.tag_reply(await pipeline.tag(self._services, query, RequestClock(query.deadline_ms)))
 
-        return await self._answer(grpc_context, answer, recommender_pb2.TagReply)
+        return await self._answer(request, grpc_context, answer, recommender_pb2.TagReply)
 
     async def RecordEvents(  # noqa: N802 - an RPC's name
         self, request: recommender_pb2.RecordEventsRequest, grpc_context: Any
@@ -74,7 +74,7 @@ class Ingress:
             events = self._codec.events(request, now)
             return codec.record_reply(request_id, pipeline.record_events(self._services, events))
 
-        return await self._answer(grpc_context, answer, recommender_pb2.RecordEventsReply)
+        return await self._answer(request, grpc_context, answer, recommender_pb2.RecordEventsReply)
 
     # --- tandem.v1.Ensemble ------------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class Ingress:
             query = self._codec.score_query(request)
             return codec.score_reply(await pipeline.score(self._services, query, RequestClock(query.deadline_ms)))
 
-        return await self._answer(grpc_context, answer, ensemble_pb2.ScoreReply)
+        return await self._answer(request, grpc_context, answer, ensemble_pb2.ScoreReply)
 
     # --- grpc.health.v1.Health and reflection ------------------------------------------------------------------------
 
@@ -104,11 +104,16 @@ class Ingress:
             grpc_context.set_details(f"no service {request.service[:100]!r}; there are {known}")
             return status(status=status.SERVICE_UNKNOWN)
 
-        return await self._answer(grpc_context, answer, status)
+        return await self._answer(request, grpc_context, answer, status)
 
     async def Watch(self, request: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: N802, ARG002 - an RPC's
         from grpc_health.v1 import health_pb2
 
+        try:
+            auth.check(self._key, grpc_context.invocation_metadata())
+        except Exception as error:
+            self._refuse(grpc_context, error)
+            return
         # The health protocol lets a server refuse Watch this way; clients then poll Check.
         grpc_context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         grpc_context.set_details("Watch is not served; poll Check")
@@ -144,7 +149,9 @@ class Ingress:
         except Exception:
             return False
 
-    async def _answer(self, context: Any, answer: Callable[[], Awaitable[Reply]], empty: Callable[[], Reply]) -> Reply:
+    async def _answer(
+        self, request: Any, context: Any, answer: Callable[[], Awaitable[Reply]], empty: Callable[[], Reply]
+    ) -> Reply:
         """The reply, or an empty one with a status: Ray would send the text of an exception to the client."""
         try:
             auth.check(self._key, context.invocation_metadata())
@@ -152,14 +159,15 @@ class Ingress:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._refuse(context, error)
+            self._refuse(context, error, getattr(request, "request_id", ""))
             return empty()
 
-    def _refuse(self, context: Any, error: Exception) -> None:
+    def _refuse(self, context: Any, error: Exception, request_id: str = "") -> None:
         code, text = status_of(error)
+        # !r: an id is a caller's text and must not write lines of its own.
         if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION):
-            _log.error("%s: %s", code.name, error, exc_info=error)
+            _log.error("request %.300r: %s: %s", request_id, code.name, error, exc_info=error)
         elif code is grpc.StatusCode.UNAVAILABLE:
-            _log.warning("%s: %s", code.name, error)
+            _log.warning("request %.300r: %s: %s", request_id, code.name, error)
         context.set_code(code)
         context.set_details(text)

@@ -114,7 +114,7 @@ class TagQuery:
 
 @dataclass(frozen=True, slots=True)
 class ProposedTag:
-    """One tag with its verdict; ``evidence`` is (field, start, end) in characters."""
+    """One tag with its verdict; ``evidence`` is (field, start, end) in characters, ``evidence_text`` what is there."""
 
     tag: str
     probability: float
@@ -125,6 +125,7 @@ class ProposedTag:
     facts: tuple[Proof, ...] = ()
     reasons: tuple[Contribution, ...] = ()
     llm_logprob: float | None = None
+    evidence_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

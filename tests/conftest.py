@@ -20,6 +20,14 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     ingest_complete_journey(workspace, households=60)
     train(
         workspace,
-        TrainConfig(llm=None, train_sessions=300, valid_sessions=100, test_sessions=100, ranker=RankerConfig(trees=30)),
+        TrainConfig(
+            llm=None,
+            train_sessions=300,
+            valid_sessions=100,
+            test_sessions=100,
+            ranker=RankerConfig(trees=30),
+            tags=GuardrailConfig(trees=30),
+            cold=TrainConfig().cold.model_copy(update={"trees": 30}),
+        ),
     )
     return workspace

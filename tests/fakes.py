@@ -29,6 +29,10 @@ class FakeLLM:
         self._delay_s = delay_s
         self._closed = False
 
+    @property
+    def alive(self) -> bool:
+        return not self._closed
+
     async def generate(self, request: LLMRequest) -> LLMResult:
         if self._closed:
             raise EngineUnavailable("fake LLM is closed")

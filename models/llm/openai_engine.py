@@ -37,6 +37,11 @@ class OpenAIEngine:
             follow_redirects=False,
         )
 
+    @property
+    def alive(self) -> bool:
+        """See LLMEngine."""
+        return not self._closed
+
     async def generate(self, request: LLMRequest) -> LLMResult:
         """See LLMEngine. ``tokens`` is one token of NaN where the endpoint reports no logprobs that fit its text."""
         if self._closed:

@@ -45,6 +45,11 @@ class TransformersEngine:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
         self._closed = threading.Event()
 
+    @property
+    def alive(self) -> bool:
+        """See LLMEngine."""
+        return not self._closed.is_set()
+
     async def generate(self, request: LLMRequest) -> LLMResult:
         """See LLMEngine. A cancelled or timed-out call stops at its next token, or never starts."""
         self._refuse_if_closed()

@@ -86,6 +86,11 @@ class VLLMEngine:
         """Requests the engine is working on."""
         return 0 if self._engine is None else int(self._engine.get_num_unfinished_requests())
 
+    @property
+    def alive(self) -> bool:
+        """See LLMEngine; False as well once vLLM's child process has died."""
+        return not self._closed and not self._engine.errored
+
     async def generate(self, request: LLMRequest) -> LLMResult:
         """See LLMEngine. A cancelled or timed-out call aborts its request inside vLLM."""
         from vllm.exceptions import VLLMClientError, VLLMServerError

@@ -24,7 +24,7 @@ from models.tagging import LLMTags, read_choices
 from serving.clock import RequestClock
 from serving.messages import Judged, Recommendation, RecommendedItem, RecommendQuery, Usage
 from serving.pipeline.rules import Rules, item_proofs, resolve
-from serving.services import Services
+from serving.services import Scorer, Services
 
 _log = logging.getLogger(__name__)
 _REASONS = 4
@@ -43,9 +43,11 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
     clock.check("retrieval")
     if profile.n_events:
         return await _known_user(services, query, clock, profile)
-    if query.profile_text.strip() and services.cold_judge is not None:
-        return await _described_user(services, query, clock, now)
-    return await _unknown_user(services, query, clock, now)
+    if query.profile_text.strip():
+        if services.cold_judge is not None:
+            return await _described_user(services, query, clock, now)
+        clock.degrade("guardrail", "the release has no cold-start guardrail; the answer is popularity under rules")
+    return _unknown_user(services, query, clock, now)
 
 
 def _read_user(services: Services, user_id: str, clock: RequestClock) -> UserRow:
@@ -83,9 +85,8 @@ async def _known_user(
             scores, decided_by = -np.arange(len(candidates), dtype=np.float64), "retrieval"
         order = np.argsort(-scores, kind="stable")[: query.k]
     with clock.stage("explanation"):
-        reasons: list[tuple[Contribution, ...]] = [()] * len(order)
-        if query.explain and decided_by == "ranker":
-            reasons = await services.ranker.explain(np.ascontiguousarray(matrix[order]), _REASONS)
+        wanted = query.explain and decided_by == "ranker"
+        reasons = await _explain(services.ranker, matrix[order], wanted, clock)
         items = tuple(
             _item(
                 services,
@@ -121,13 +122,21 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             services.properties, services.demand.best_in_label, services.demand.label_users, wants
         )
         found = coldstart.candidates(services.catalog, services.demand, described, llm, labels)
-        allowed = rules.allowed(services, found.rows)
-        found = _keep(found, allowed)
+        found = _keep(found, rules.allowed(services, found.rows))
+        found = _with_popular(services, rules, found, query.k, now)
     with clock.stage("guardrail"):
         serves = serves_any(services.properties, found.rows, wants)
         matrix = coldstart.evidence(services.catalog, services.demand, described, found.rows, llm, serves)
         plain = coldstart.neutral(matrix, judge.facts["usual"])
-        both = await judge.score(np.concatenate((matrix, plain)))
+        try:
+            both = await judge.score(np.concatenate((matrix, plain)))
+        except ModelError as error:
+            _log.warning("guardrail: %s", error)
+            both = None
+    if both is None:
+        clock.degrade("guardrail", "the guardrail does not answer; the answer is popularity under rules")
+        return _unknown_user(services, query, clock, now, usage)
+    with clock.stage("ordering"):
         probability, stranger = both[: len(matrix)], both[len(matrix) :]
         # Popular items need no guardrail: they are what a stranger is shown anyway. All else must not be rejected.
         kept = found.by_popularity | np.array([judge.verdict(float(p)) != "reject" for p in probability], bool)
@@ -140,11 +149,10 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             services.catalog.label_of_row[found.rows],
             query.k,
             judge.facts["ordering"].get("personal_share", 0.0),
+            [serves_any(services.properties, found.rows, [want]) for want in wants],
         )
     with clock.stage("explanation"):
-        reasons: list[tuple[Contribution, ...]] = [()] * len(order)
-        if query.explain:
-            reasons = await judge.explain(np.ascontiguousarray(matrix[order]), _REASONS)
+        reasons = await _explain(judge, matrix[order], query.explain, clock)
         items = tuple(
             _cold_item(services, found, at, float(probability[at]), reasons[place], matrix[at], wants, query.require)
             for place, at in enumerate(order.tolist())
@@ -152,12 +160,11 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
     return _reply(services, query, clock, items, "cold_words", person, rules, now, usage)
 
 
-async def _unknown_user(services: Services, query: RecommendQuery, clock: RequestClock, now: int) -> Recommendation:
-    person = _NOBODY
+def _unknown_user(
+    services: Services, query: RecommendQuery, clock: RequestClock, now: int, usage: Usage | None = None
+) -> Recommendation:
     with clock.stage("rules"):
-        if query.profile_text.strip():
-            clock.degrade("guardrail", "the release has no cold-start guardrail; the answer is popularity under rules")
-            person = read_person(services.graph, query.profile_text)
+        person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
         rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
         nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0))
         candidates = _fill(services, rules, nothing, query.k, now)
@@ -175,7 +182,20 @@ async def _unknown_user(services: Services, query: RecommendQuery, clock: Reques
             )
             for row in candidates.rows[: query.k]
         )
-    return _reply(services, query, clock, items, "cold_popular", person, rules, now)
+    return _reply(services, query, clock, items, "cold_popular", person, rules, now, usage)
+
+
+async def _explain(
+    scorer: Scorer, matrix: npt.NDArray[np.float32], wanted: bool, clock: RequestClock
+) -> list[tuple[Contribution, ...]]:
+    """Reasons for every row of the matrix; empty ones where none are wanted, or nobody can give them any more."""
+    if wanted:
+        try:
+            return await scorer.explain(np.ascontiguousarray(matrix), _REASONS)
+        except ModelError as error:
+            _log.warning("explanation: %s", error)
+            clock.degrade("explanation", "the model that scored does not answer; the reasons are left out")
+    return [()] * len(matrix)
 
 
 async def _ask_llm(
@@ -209,21 +229,44 @@ def _fill(services: Services, rules: Rules, candidates: Candidates, k: int, now:
     kept = candidates.keep(rules.allowed(services, candidates.rows))
     if len(kept) >= k:
         return kept
-    popular = services.table.popular[services.table.snapshot(now)]
-    popular = np.concatenate((popular[popular >= 0].astype(np.int64), services.demand.popular))
-    extra = _distinct(popular[~np.isin(popular, candidates.rows)])
-    extra = extra[rules.allowed(services, extra)]
-    if len(extra) < k - len(kept):
-        # Strict rules may forbid all that is popular: then every item of the catalog is looked at, best-bought first.
-        rest = np.lexsort((np.arange(len(services.table)), -services.demand.item_users))
-        rest = rest[~np.isin(rest, np.concatenate((candidates.rows, popular)))]
-        extra = np.concatenate((extra, rest[rules.allowed(services, rest)]))
-    extra = extra[: k - len(kept)]
+    extra = _popular(services, rules, candidates.rows, k - len(kept), now)
     return Candidates(
         np.concatenate((kept.rows, extra)),
         np.concatenate((kept.sources, np.full(len(extra), Source.POPULAR, np.uint8))),
         np.concatenate((kept.copurchase, np.zeros(len(extra)))),
     )
+
+
+def _with_popular(services: Services, rules: Rules, found: ColdCandidates, k: int, now: int) -> ColdCandidates:
+    """At least ``k`` popular items among the candidates, as far as the rules leave so many: they are always shown."""
+    missing = k - int(found.by_popularity.sum())
+    if missing <= 0:
+        return found
+    extra = _popular(services, rules, found.rows, missing, now)
+    none = np.zeros(len(extra), bool)
+    return ColdCandidates(
+        np.concatenate((found.rows, extra)),
+        np.concatenate((found.by_llm, none)),
+        np.concatenate((found.by_index, none)),
+        np.concatenate((found.by_graph, none)),
+        np.concatenate((found.by_popularity, ~none)),
+    )
+
+
+def _popular(
+    services: Services, rules: Rules, known: npt.NDArray[np.int64], count: int, now: int
+) -> npt.NDArray[np.int64]:
+    """The ``count`` most popular rows the rules allow, apart from those ``known``."""
+    popular = services.table.popular[services.table.snapshot(now)]
+    popular = np.concatenate((popular[popular >= 0].astype(np.int64), services.demand.popular))
+    found = _distinct(popular[~np.isin(popular, known)])
+    found = found[rules.allowed(services, found)]
+    if len(found) < count:
+        # Strict rules may forbid all that is popular: then every item of the catalog is looked at, best-bought first.
+        rest = np.lexsort((np.arange(len(services.table)), -services.demand.item_users))
+        rest = rest[~np.isin(rest, np.concatenate((known, popular)))]
+        found = np.concatenate((found, rest[rules.allowed(services, rest)]))
+    return found[:count]
 
 
 def _distinct(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -31,8 +31,9 @@ class Rules:
 
     def allowed(self, services: Services, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """bool[len(rows)]: no rule forbids the item. Contents nobody knows are forbidden where something is avoided."""
-        allowed = ~np.isin(rows, self.excluded)
-        allowed &= ~services.properties.violates(rows, self.avoid)
+        allowed = ~services.properties.violates(rows, self.avoid)
+        if len(self.excluded):
+            allowed &= ~np.isin(rows, self.excluded)
         labels = services.catalog.label_of_row[rows]
         if self.avoid_labels:
             allowed &= ~np.isin(labels, self.avoid_labels)
@@ -76,6 +77,8 @@ def resolve(
 
 
 def _resolve_names(services: Services, where: str, names: Sequence[str]) -> tuple[list[str], list[int]]:
+    if not names:
+        return [], []
     labels = {label.casefold(): code for code, label in enumerate(services.catalog.labels)}
     properties = set(services.properties.names)
     found: list[str] = []

@@ -59,6 +59,7 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
             if verdict == "accept" and any(found_tag.verdict == "accept" for found_tag in tags):
                 verdict = "review"
             logprob = llm.logprobs[llm.labels.index(labels[at])] if llm and labels[at] in llm.labels else None
+            span = tagging.evidence_span(item, label)
             tags.append(
                 ProposedTag(
                     label,
@@ -66,10 +67,11 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
                     verdict,
                     _sources(found, llm, labels[at]),
                     "graph" if conflict else "guardrail",
-                    tagging.evidence_span(item, label),
+                    span,
                     (conflict,) if conflict else (),
                     reasons[place],
                     None if logprob is None or math.isnan(logprob) else logprob,
+                    (item.title if span[0] == "title" else item.text)[span[1] : span[2]] if span else "",
                 )
             )
     with clock.stage("implications"):

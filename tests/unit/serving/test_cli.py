@@ -1,0 +1,104 @@
+"""The command line as a person meets it: examples, exit codes, and one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cli import app
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def tandem(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+    environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command as (words, help)."""
+
+    def walk(command: Any, words: tuple[str, ...]) -> list[tuple[str, str]]:
+        if not hasattr(command, "commands"):
+            return [(" ".join(words), command.help or "")]
+        return [found for name, inner in command.commands.items() for found in walk(inner, (*words, name))]
+
+    return walk(typer.main.get_command(app), ())
+
+
+@pytest.mark.parametrize(("words", "text"), commands(), ids=[words for words, _ in commands()])
+def test_help_of_every_command_shows_an_example_of_it(words: str, text: str) -> None:
+    assert f"Example: tandem {words}" in text
+
+
+def test_help_is_printed_and_costs_no_error() -> None:
+    done = tandem("recommend", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tandem recommend 900 --avoid dairy" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recomend",),
+        ("recommend", "900", "--nonsense"),
+        ("recommend", "900", "--k", "many"),
+        ("tag",),
+        ("tag", "Cheese", "--attribute", "brand"),
+        ("score", "Cheese"),
+        ("evaluate", "everything"),
+        ("bench", "everything"),
+        ("ingest", "--items", "items.parquet"),
+        ("graph", "query", "not a fact"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = tandem(*arguments, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("tandem: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("train",), "tandem ingest"),
+        (("serve",), "tandem train"),
+        (("evaluate", "ranking"), "tandem train"),
+        (("recommend", "900"), "tandem serve"),
+        (("tag", "Cheese"), "tandem serve"),
+        (("score", "Cheese", "--tag", "CHEESE"), "tandem serve"),
+        (("serve", "--config", "absent.toml"), "check --config"),
+    ],
+)
+def test_missing_step_exits_1_with_a_one_line_remedy(arguments: tuple[str, ...], remedy: str, tmp_path: Path) -> None:
+    done = tandem(*arguments, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert remedy in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("tandem: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_nobody_knows_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[serve]\ntopolgy = 'split'\n")
+    done = tandem("serve", "--config", "bad.toml", folder=tmp_path)
+    assert done.returncode == 2
+    assert "topolgy" in done.stderr
