@@ -7,7 +7,9 @@ here before Ray is imported, one by one: each was tested (DESIGN.md; `tests/e2e`
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,12 +147,16 @@ def running(workspace: Workspace, config: ServeConfig, quiet: bool = False) -> I
     started_here = not ray.is_initialized()
     try:
         if started_here:
+            on_sigterm = signal.getsignal(signal.SIGTERM)
             ray.init(
                 address=os.environ.get("RAY_ADDRESS"),
                 **({} if os.environ.get("RAY_ADDRESS") else _local_ray()),
                 log_to_driver=not quiet,
                 logging_level="ERROR" if quiet else "WARNING",
             )
+            if on_sigterm is not None and threading.current_thread() is threading.main_thread():
+                # Ray's own handler ends this process on the spot, and what it started would live on for a while.
+                signal.signal(signal.SIGTERM, on_sigterm)
         serve.start(
             proxy_location="HeadOnly",
             http_options=HTTPOptions(host=config.ingress.host, port=config.ingress.http_port),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, get_args
@@ -65,8 +65,9 @@ def bench_recommend(workspace: Workspace, config: ServeConfig, progress: Progres
     load_before = os.getloadavg()[0]
     predict = _predict(workspace, folder, config.candidates, users, current.repeats)
     progress("starting the service", 0.05)
-    with running(workspace, _alone(config), quiet=True) as address, _process("generate") as generator:
-        with _process("echo") as server:
+    # Ray prints notices on standard output, which belongs to the caller's report.
+    with redirect_stdout(sys.stderr), running(workspace, _alone(config), quiet=True) as address:
+        with _process("generate") as generator, _process("echo") as server:
             echo = f"127.0.0.1:{int(_line(server))}"
             results = _measure(generator, address, echo, auth.read_key(workspace.api_key), users, progress)
     progress("done", 1.0)

@@ -27,7 +27,7 @@ def households(trained_workspace: Workspace) -> list[str]:
     return pl.read_parquet(trained_workspace.interactions)["user_id"].cast(pl.String).unique().sort().to_list()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def started(
     trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, households: list[str]
 ) -> Iterator[tuple[Server, Early]]:
@@ -41,17 +41,17 @@ def started(
         yield running, early
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(started: tuple[Server, Early]) -> Server:
     return started[0]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def early(started: tuple[Server, Early]) -> Early:
     return started[1]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def llm(server: Server) -> Server:
     """The server once its LLM answers."""
     with server.client() as client:

