@@ -34,6 +34,16 @@ from serving.products import ProductFile
 
 Progress = Callable[[str, float], None]
 _ROOT = Path(__file__).resolve().parent.parent
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's C++ part warns on standard error of constructor arguments in the object store (ray#53727); ours outlive
+    # the job, and what fails comes back as an exception.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "HF_HUB_OFFLINE": "1",
+}
+"""For a Ray that is started here; what the caller has set stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,25 +209,20 @@ def _work(plan: Plan, todo: Sequence[Partition]) -> Iterator[int]:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    backfill = plan.config.backfill
-    cores = 1 if plan.with_llm else int(ray.cluster_resources().get("CPU", 1) // backfill.num_cpus)
-    workers = min(len(todo), max(1, backfill.workers or cores))
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    config, backfill = plan.config, plan.config.backfill
+    cores = float(ray.cluster_resources().get("CPU", 1.0))
+    needs = min(cores, backfill.num_cpus + (config.llm_num_cpus if plan.with_llm else 0.0))
+    workers = min(len(todo), backfill.workers or (1 if plan.with_llm else max(1, int(cores // needs))))
     again = "run the command again to go on from the finished partitions"
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    with DataContext.current(context):
-        logger.setLevel(logging.ERROR)
+    with _quiet(DataContext.get_current()):
         try:
             answers = ray.data.from_items([asdict(part) for part in todo], override_num_blocks=len(todo)).map_batches(
                 Worker,
                 fn_constructor_args=(plan,),
                 batch_size=1,
                 compute=ActorPoolStrategy(size=workers),
-                num_cpus=backfill.num_cpus + (plan.config.llm_num_cpus if plan.with_llm else 0.0),
-                num_gpus=plan.config.llm_num_gpus if plan.with_llm else 0.0,
+                num_cpus=needs,
+                num_gpus=config.llm_num_gpus if plan.with_llm else 0.0,
             )
             for answer in answers.iter_rows():
                 if answer["error"]:
@@ -225,20 +230,25 @@ def _work(plan: Plan, todo: Sequence[Partition]) -> Iterator[int]:
                 yield int(answer["number"])
         except ray.exceptions.RayError as error:
             raise BackfillFailed(f"Ray gave up ({type(error).__name__}); {again}") from error
-        finally:
-            logger.setLevel(level)
+
+
+@contextmanager
+def _quiet(context: Any) -> Iterator[None]:
+    """Ray Data without its own bars and notices: the caller has the job's progress."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level, context.enable_progress_bars, context.print_on_execution_start
+    logger.setLevel(logging.ERROR)
+    context.enable_progress_bars = context.print_on_execution_start = False
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        context.enable_progress_bars, context.print_on_execution_start = before[1:]
 
 
 @contextmanager
 def _ray() -> Iterator[None]:
     """Ray as it runs, at RAY_ADDRESS, or started here and then ended here. Raises BackfillFailed."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "HF_HUB_OFFLINE": "1",
-    }.items():
-        os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -252,12 +262,18 @@ def _ray() -> Iterator[None]:
         "object_store_memory": 128 << 20,  # only numbers of partitions travel through it
         "runtime_env": {"env_vars": {"PYTHONPATH": str(_ROOT)}},
     }
+    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
-    except (OSError, ValueError, RuntimeError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
-        raise BackfillFailed(f"{where} cannot be used ({error}); check RAY_ADDRESS") from error
-    try:
+        try:
+            ray.init(
+                address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local)
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            where = f"the Ray cluster at {address}" if address else "a local Ray"
+            raise BackfillFailed(f"{where} cannot be used ({error}); check RAY_ADDRESS") from error
         yield
     finally:
         ray.shutdown()
+        for name in missing:
+            os.environ.pop(name, None)

@@ -87,7 +87,7 @@ class ServeConfig(BaseModel):
     llm_cost_per_1k_prompt: float = Field(default=0.0, ge=0)
     """Price of 1,000 prompt tokens, in whatever currency ``usage.cost`` shall have; 0 for a model in house."""
     llm_cost_per_1k_completion: float = Field(default=0.0, ge=0)
-    llm_reserve_ms: int = Field(default=150, ge=0)
+    llm_reserve_ms: int = Field(default=300, ge=0)
     """Milliseconds of a deadline kept for the stages after the LLM."""
     llm_cache_entries: int = Field(default=4_096, ge=0)
     """Answers kept for equal prompts of one release; 0 keeps none."""

@@ -79,7 +79,8 @@ def llm_provider(handle: Any) -> Provider:
         try:
             result: LLMResult = await response
         except asyncio.CancelledError:
-            response.cancel()  # Ray does not: the LLM would go on writing what nobody reads
+            # Ray does not: the LLM would go on writing what nobody reads. In a thread, for Ray may wait for a replica.
+            asyncio.get_running_loop().run_in_executor(None, response.cancel)
             raise
         except Exception as error:
             # Ray wraps the engine's own error into a class that is both; its text then holds a stack trace.

@@ -19,7 +19,7 @@ class TrainConfig(BaseModel):
 
     ranker: RankerConfig = RankerConfig()
     tags: GuardrailConfig = GuardrailConfig()
-    cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.02, depth=4)
+    cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.005, depth=4)
     """A cold start's proposals are right when the user buys the item later: base rates are far below those of tags."""
     online_store: OnlineStoreConfig = OnlineStoreConfig()
     llm: LLMConfig | None = LLMConfig()
