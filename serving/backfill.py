@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -240,7 +243,10 @@ def _quiet(context: Any) -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
-        yield
+        with warnings.catch_warnings():
+            # Feast turns such warnings on for everybody, and Ray Data warns of its own options when it copies them.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\.")
+            yield
     finally:
         logger.setLevel(before[0])
         context.enable_progress_bars, context.print_on_execution_start = before[1:]
@@ -266,12 +272,15 @@ def _ray() -> Iterator[None]:
     os.environ.update(missing)
     try:
         try:
+            if address and (where := re.fullmatch(r"([\w.-]+):(\d+)", address)):
+                # Ray would wait for a minute and then end the process.
+                socket.create_connection((where[1], int(where[2])), timeout=5).close()
             ray.init(
                 address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local)
             )
         except (OSError, ValueError, RuntimeError) as error:
-            where = f"the Ray cluster at {address}" if address else "a local Ray"
-            raise BackfillFailed(f"{where} cannot be used ({error}); check RAY_ADDRESS") from error
+            what = f"the Ray cluster at {address}" if address else "a local Ray"
+            raise BackfillFailed(f"{what} cannot be used ({error}); check RAY_ADDRESS") from error
         yield
     finally:
         ray.shutdown()

@@ -238,6 +238,14 @@ def test_more_items_than_the_service_gives_are_refused(workspace: Workspace, tmp
         recommend_all(workspace, CONFIG, tmp_path / "out", 500)
 
 
+def test_a_cluster_that_does_not_answer_is_named(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(BackfillFailed, match=r"the Ray cluster at 127\.0\.0\.1:1 cannot be used"):
+        recommend_all(workspace, CONFIG, tmp_path / "out", 5)
+
+
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
