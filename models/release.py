@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models.artifacts import content_hash, file_hash
+from models.artifacts import MANIFEST, content_hash, file_hash
 from models.errors import ArtifactMismatch
 
 CURRENT = "current"
@@ -49,10 +49,7 @@ def write(
     try:
         build(temporary)
         files = {
-            # A manifest carries its time of creation; what it describes is hashed by the files themselves.
-            str(path.relative_to(temporary)): file_hash(path)
-            for path in sorted(temporary.rglob("*"))
-            if path.is_file() and path.name != "manifest.json"
+            str(path.relative_to(temporary)): _hash(path) for path in sorted(temporary.rglob("*")) if path.is_file()
         }
         complete = {**versions, "files": content_hash(files), "repeats": repeats}
         release = Release(
@@ -71,6 +68,14 @@ def write(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return release
+
+
+def _hash(path: Path) -> str:
+    """A file's hash. A manifest decides answers too (calibration, thresholds), but not by when it was written."""
+    if path.name != MANIFEST:
+        return file_hash(path)
+    manifest = json.loads(path.read_text())
+    return content_hash({key: value for key, value in manifest.items() if key != "created"})
 
 
 def read(releases: Path, release_id: str | None = None) -> tuple[Release, Path]:

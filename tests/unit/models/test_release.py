@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def test_equal_content_gives_an_equal_name_and_any_difference_another(tmp_path: 
     assert write(tmp_path, "trees", graph="g1").id == first.id
     assert write(tmp_path, "other trees", graph="g1").id != first.id
     assert write(tmp_path, "trees", graph="g2").id != first.id
+
+
+def test_a_manifest_counts_by_what_it_says_not_by_when_it_was_written(tmp_path: Path) -> None:
+    def make(threshold: float, created: str) -> str:
+        def build(where: Path) -> None:
+            (where / "manifest.json").write_text(json.dumps({"accept_at": threshold, "created": created}))
+
+        return release.write(tmp_path, {}, True, {}, build).id
+
+    assert make(0.5, "monday") == make(0.5, "tuesday") != make(0.6, "monday")
 
 
 def test_reading_answers_the_promoted_one_until_another_is_promoted(tmp_path: Path) -> None:
