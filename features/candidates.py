@@ -79,7 +79,8 @@ def retrieve(
     similar: npt.NDArray[np.int64] | None = None,
     repeats: bool = True,
 ) -> Candidates:
-    """At most ``limit`` candidates: 60 % the user's own items, then neighbours, similar items and popular ones.
+    """At most ``limit`` candidates: 70 % the user's own items by ``Profile.again``, then items bought with them,
+    similar and popular ones.
 
     ``similar``: rows from the vector index, best first; its padding (-1) and repetitions are dropped. ``repeats`` False
     leaves out what the user already had (films, books). A share one source cannot fill goes to the popular items.
@@ -87,14 +88,14 @@ def retrieve(
     near = neighbourhood(profile, table)
     known = profile.rows >= 0
     own = profile.rows[known]
-    own = own[np.lexsort((own, -profile.decay_60d[known]))]
-    popular = table.popular[table.snapshot(profile.now)]
+    own = own[np.lexsort((own, -profile.again[known]))]
+    popular = table.popular_at(profile.now)
     alike = own[:0] if similar is None else similar[np.sort(np.unique(similar, return_index=True)[1])]
     lists = (
-        (own if repeats else own[:0], Source.REPEAT, limit * 6 // 10),
-        (near.rows[np.argsort(-near.scores, kind="stable")], Source.CO_PURCHASE, limit // 5),
-        (alike[alike >= 0], Source.SIMILAR, limit // 10),
-        (popular[popular >= 0].astype(np.int64), Source.POPULAR, limit),
+        (own if repeats else own[:0], Source.REPEAT, limit * 7 // 10),
+        (near.rows[np.argsort(-near.scores, kind="stable")], Source.CO_PURCHASE, limit * 3 // 20),
+        (alike[alike >= 0], Source.SIMILAR, limit // 20),
+        (popular, Source.POPULAR, limit),
     )
     # One mark for each item of the table: far quicker to look up than sets of rows are to intersect.
     taken, proposed = np.zeros(len(table), bool), np.zeros(len(table), np.uint8)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,6 +16,7 @@ from features.errors import InvalidEvent, StoreUnavailable
 from features.history import EVENT_KINDS, History
 from features.keys import KeyArray, item_keys
 from features.ports import Event, OnlineStore
+from features.sqlitefile import SqliteFile
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -50,40 +48,11 @@ class SqliteEventLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        # The connection has one transaction: threads take turns as processes do.
-        self._turn = threading.RLock()
-        with self._guard():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(
-                f"the event log {self._path} cannot be used ({error}); check the disk and the folder's permissions"
-            ) from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+        self._file = SqliteFile(path, _SCHEMA, "event log")
+        self._db = self._file.db
+        self._guard = self._file.guard
+        self.transaction = self._file.transaction
         """Hold the log's write lock, across processes; everything inside is kept or nothing is."""
-        with self._turn:
-            with self._guard():
-                self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                with self._guard():
-                    self._db.execute("COMMIT")
-            finally:
-                # Also after a COMMIT that failed: an open transaction would refuse every later one.
-                if self._db.in_transaction:
-                    with self._guard():
-                        self._db.execute("ROLLBACK")
 
     def append(self, events: Sequence[Event]) -> int:
         """Append events not seen before (by event_id), all or none; answers how many were new.
@@ -159,7 +128,7 @@ class SqliteEventLog:
         ).drop("time", "event_id")
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,26 @@ import polars as pl
 
 from features.errors import SchemaMismatch
 from features.keys import KeyArray, item_keys
+from features.repurchase import Repurchase
 from features.schema import ITEM_STATS, schema_hash
+from features.statistics import DAY, Activity
 
-POPULAR = 300
-"""Items kept per snapshot as its most popular."""
+POPULAR: Final = 300
+"""Items kept per day as its most popular."""
+DAYS_KEPT: Final = 8
+"""Days whose statistics are kept at hand: serving asks for today's, training goes day by day."""
+_ACTIVITY: Final = ("day", "row", "n", "first")
+_REPURCHASE: Final = ("hazard", "kind", "factor", "kind_hazard", "hour_lift", "gap_lift", "session_size")
+_TREND_EVENTS: Final = 2_000.0
+"""Events at which a day's (or week's) shares of the kinds and the month's weigh the same."""
+_STATISTIC: Final = {column.name: at for at, column in enumerate(ITEM_STATS)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Day:
+    statistics: npt.NDArray[np.float32]
+    popular: npt.NDArray[np.int64]
+    trends: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +47,9 @@ class ItemTable:
     """n items by row number.
 
     ``frame``: item_id, title, text and attributes. ``keys`` int64 [n]. ``groups`` int32 [n, slots]: codes of the
-    affinity attributes, -1 where absent. ``times`` int64 [w] and ``stats`` float32 [w, n, stats]: snapshots.
-    ``popular`` int32 [w, POPULAR]: rows by 28-day count, -1 padded. ``neighbours`` int32 [n, m] and ``similarity``
-    float32 [n, m]: items bought together with the item, -1 padded.
+    affinity attributes, -1 where absent; the values behind the codes are those of ``group_values``. ``activity``:
+    events by item and day. ``repurchase``: how soon items are had again. ``neighbours`` int32 [n, m] and
+    ``similarity`` float32 [n, m]: items bought together with the item, -1 padded.
     """
 
     version: str
@@ -40,15 +57,16 @@ class ItemTable:
     keys: KeyArray
     groups: npt.NDArray[np.int32]
     group_names: tuple[str, ...]
-    times: npt.NDArray[np.int64]
-    stats: npt.NDArray[np.float32]
-    popular: npt.NDArray[np.int32]
+    group_values: tuple[tuple[str, ...], ...]
+    activity: Activity
+    repurchase: Repurchase
     neighbours: npt.NDArray[np.int32]
     similarity: npt.NDArray[np.float32]
     _sorted_keys: KeyArray
     _sorted_rows: npt.NDArray[np.int64]
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
+    _days: dict[int, _Day] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,9 +83,48 @@ class ItemTable:
         """Row number of one id, -1 if unknown."""
         return int(self.rows_of(item_keys([item_id]))[0])
 
-    def snapshot(self, time: int) -> int:
-        """Position of the newest snapshot that held only what happened before ``time`` (the oldest, if none did)."""
-        return max(0, int(np.searchsorted(self.times, time, side="right")) - 1)
+    def statistics(self, now: int) -> npt.NDArray[np.float32]:
+        """What was known of every item when the day (UTC) of ``now`` began [n, len(ITEM_STATS)]. Shared: read only."""
+        return self._day(now).statistics
+
+    def statistic(self, name: str, now: int) -> npt.NDArray[np.float32]:
+        """One column of `statistics` [n], by its name in ITEM_STATS."""
+        return self.statistics(now)[:, _STATISTIC[name]]
+
+    def popular_at(self, now: int) -> npt.NDArray[np.int64]:
+        """Rows of the most popular items of the 28 days before the day of ``now``, best first, at most POPULAR."""
+        return self._day(now).popular
+
+    def _day(self, now: int) -> _Day:
+        number = now // DAY
+        found = self._days.get(number)
+        if found is None:
+            statistics = self.activity.at(number, len(self))
+            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
+            # Of several threads that get here at once each may compute the day; all find the same.
+            while len(self._days) >= DAYS_KEPT:
+                self._days.pop(next(iter(self._days)), None)
+            self._days[number] = found
+        return found
+
+    def kind_trends(self, now: int) -> npt.NDArray[np.float32]:
+        """k_trend_day and k_trend_week of every item's kind [n, 2]. Shared: read only."""
+        return self._day(now).trends
+
+    def _kind_trends(self, statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        kind, kinds = self.repurchase.kind, len(self.repurchase.hazard)
+        day, week, month = (
+            np.bincount(kind, np.nan_to_num(statistics[:, _STATISTIC[name]]), kinds).astype(np.float64, copy=False)
+            for name in ("i_count_1d", "i_count_7d", "i_count_28d")
+        )
+        usual = (month + 1.0) / (month.sum() + kinds)
+
+        def trend(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            share = (counts + _TREND_EVENTS * usual) / (counts.sum() + _TREND_EVENTS)
+            logs: npt.NDArray[np.float64] = np.log(share / usual)
+            return logs[kind]
+
+        return np.stack((trend(day), trend(week)), axis=1).astype(np.float32)
 
     def attributes(self, row: int) -> dict[str, str]:
         """The item's attribute values as text, absent ones left out."""
@@ -83,12 +140,16 @@ class ItemTable:
         frame: pl.DataFrame,
         group_names: Sequence[str],
         slots: int,
-        times: npt.NDArray[np.int64],
-        stats: npt.NDArray[np.float32],
+        activity: Activity,
         neighbours: npt.NDArray[np.int32],
         similarity: npt.NDArray[np.float32],
+        repurchase: Repurchase | None = None,
+        group_values: Sequence[Sequence[str]] | None = None,
     ) -> ItemTable:
-        """Raises SchemaMismatch where two item ids share a key (rename one of them)."""
+        """Without ``repurchase`` nothing is expected to be had again; see `kinds` for what it is fitted on.
+
+        Raises SchemaMismatch where two item ids share a key (rename one of them).
+        """
         item_ids = tuple(frame["item_id"].to_list())
         keys = item_keys(item_ids)
         order = np.argsort(keys, kind="stable")
@@ -96,19 +157,28 @@ class ItemTable:
         if len(twins):
             first, second = (item_ids[order[twins[0] + offset]] for offset in (0, 1))
             raise SchemaMismatch(f"items {first!r} and {second!r} have the same 64-bit key; rename one of them")
+        names = tuple(group_names[:slots])
+        if group_values is None:
+            group_values = [frame[name].cast(pl.String).drop_nulls().unique().sort().to_list() for name in names]
         groups = np.full((len(frame), slots), -1, np.int32)
-        for slot, name in enumerate(group_names[:slots]):
-            codes = frame[name].cast(pl.String).rank("dense") - 1
-            groups[:, slot] = codes.cast(pl.Int32).fill_null(-1).to_numpy()
+        for slot, (name, values) in enumerate(zip(names, group_values)):
+            codes = (
+                frame[name]
+                .cast(pl.String)
+                .replace_strict(
+                    pl.Series(values, dtype=pl.String), range(len(values)), default=-1, return_dtype=pl.Int32
+                )
+            )
+            groups[:, slot] = codes.fill_null(-1).to_numpy()
         return ItemTable(
             version=version,
             frame=frame,
             keys=keys,
             groups=groups,
-            group_names=tuple(group_names[:slots]),
-            times=times,
-            stats=stats,
-            popular=_most_popular(stats),
+            group_names=names,
+            group_values=tuple(tuple(values) for values in group_values),
+            activity=activity,
+            repurchase=repurchase or Repurchase.unknown(kinds(groups)),
             neighbours=neighbours,
             similarity=similarity,
             _sorted_keys=keys[order],
@@ -117,18 +187,66 @@ class ItemTable:
             titles=tuple(frame["title"].to_list()),
         )
 
+    def extended(self, frame: pl.DataFrame) -> ItemTable:
+        """The table with further items behind its own, which keep their rows.
+
+        ``frame``: new item_ids, title and text; attributes it lacks are null, others are left out. A new item has no
+        statistics and no neighbours; its groups are those of its attribute values, and a value nobody had before is a
+        new group. Raises SchemaMismatch where an item is in the table already.
+        """
+        aligned = frame.select(
+            pl.col(name).cast(dtype, strict=False) if name in frame.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in self.frame.schema.items()
+        )
+        values = []
+        for name, old in zip(self.group_names, self.group_values):
+            known = set(old)
+            found = aligned[name].cast(pl.String).drop_nulls().unique().sort().to_list()
+            values.append((*old, *(value for value in found if value not in known)))
+        n, more = len(self), len(aligned)
+        repurchase = self.repurchase
+        table = ItemTable.build(
+            version=f"{self.version}+{n + more}",
+            frame=pl.concat([self.frame, aligned]),
+            group_names=self.group_names,
+            slots=self.groups.shape[1],
+            activity=self.activity,
+            neighbours=np.pad(self.neighbours, ((0, more), (0, 0)), constant_values=-1),
+            similarity=np.pad(self.similarity, ((0, more), (0, 0))),
+            group_values=values,
+        )
+        # A new kind has no hazard of its own: its row is that of all kinds, the last one.
+        own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
+        own_kind = np.where((own_kind >= 0) & (own_kind < unknown_kind), own_kind, unknown_kind)
+        return replace(
+            table,
+            repurchase=replace(
+                repurchase,
+                kind=np.concatenate((repurchase.kind, own_kind)),
+                factor=np.concatenate((repurchase.factor, np.ones(more))),
+            ),
+        )
+
     def save(self, folder: Path) -> None:
         """Write the table as one folder, replacing an older one in one rename."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         self.frame.write_parquet(temporary / "items.parquet")
-        for name in ("groups", "times", "stats", "neighbours", "similarity"):
-            np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        arrays = {
+            "neighbours": self.neighbours,
+            "similarity": self.similarity,
+            **self.activity.arrays(),
+            **{name: getattr(self.repurchase, name) for name in _REPURCHASE},
+        }
+        for name, values in arrays.items():
+            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
         meta = {
             "version": self.version,
             "schema": schema_hash(),
             "group_names": self.group_names,
+            "group_values": self.group_values,
             "slots": self.groups.shape[1],
+            "mean_size": self.repurchase.mean_size,
         }
         (temporary / "table.json").write_text(json.dumps(meta))
         if folder.exists():
@@ -137,7 +255,7 @@ class ItemTable:
 
     @staticmethod
     def load(folder: Path) -> ItemTable:
-        """Map a saved table; statistics stay on disk until touched. Raises SchemaMismatch for another schema."""
+        """Read a saved table. Raises SchemaMismatch for another schema or a damaged folder."""
         try:
             meta = json.loads((folder / "table.json").read_text())
             made_for = meta["schema"]
@@ -152,34 +270,49 @@ class ItemTable:
             )
         try:
             array = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "stats" else None, allow_pickle=False)
-                for name in ("times", "stats", "neighbours", "similarity")
+                name: np.load(folder / f"{name}.npy", allow_pickle=False)
+                for name in ("neighbours", "similarity", *_ACTIVITY, *_REPURCHASE)
             }
             frame = pl.read_parquet(folder / "items.parquet")
-        except (OSError, ValueError, EOFError, pl.exceptions.PolarsError) as error:
+            return ItemTable.build(
+                meta["version"],
+                frame,
+                meta["group_names"],
+                meta["slots"],
+                Activity(**{name: array[name] for name in _ACTIVITY}),
+                array["neighbours"],
+                array["similarity"],
+                Repurchase(**{name: array[name] for name in _REPURCHASE}, mean_size=meta["mean_size"]),
+                meta["group_values"],
+            )
+        except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error
-        return ItemTable.build(
-            meta["version"],
-            frame,
-            meta["group_names"],
-            meta["slots"],
-            array["times"],
-            array["stats"],
-            array["neighbours"],
-            array["similarity"],
-        )
 
 
-def _most_popular(stats: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    column = [column.name for column in ITEM_STATS].index("i_count_28d")
-    popular = np.full((stats.shape[0], POPULAR), -1, np.int32)
-    for week in range(stats.shape[0]):
-        counts = np.nan_to_num(np.asarray(stats[week, :, column]), nan=0.0)
-        best = np.flatnonzero(counts > 0)
-        if len(best) > POPULAR:
-            # All that tie with the last place stay until the sort: which of them partition picks is left to the CPU.
-            best = best[counts[best] >= -np.partition(-counts[best], POPULAR - 1)[POPULAR - 1]]
-        # Ties fall by row number, so that every process lists the same items.
-        best = best[np.lexsort((best, -counts[best]))][:POPULAR]
-        popular[week, : len(best)] = best
+def kinds(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The finest of the affinity attributes [n]: items of one kind are had again at the same pace. -1 for none."""
+    if not groups.shape[1]:
+        return np.full(len(groups), -1, np.int32)
+    return groups[:, _finest(groups)]
+
+
+def _finest(groups: npt.NDArray[np.int32]) -> int:
+    return int(groups.max(axis=0, initial=-1).argmax())
+
+
+def _of_kinds(table: ItemTable) -> int:
+    """The slot whose codes are the kinds: another may have got more values since it was the finest."""
+    none = len(table.repurchase.hazard) - 1
+    codes = np.where((table.groups < 0) | (table.groups >= none), none, table.groups)
+    return int((codes == table.repurchase.kind[:, None]).sum(axis=0).argmax())
+
+
+def _most_popular(statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    counts = np.nan_to_num(statistics[:, _STATISTIC["i_count_28d"]], nan=0.0)
+    best = np.flatnonzero(counts > 0)
+    if len(best) > POPULAR:
+        # All that tie with the last place stay until the sort: which of them partition picks is left to the CPU.
+        best = best[counts[best] >= -np.partition(-counts[best], POPULAR - 1)[POPULAR - 1]]
+    # Ties fall by row number, so that every process lists the same items.
+    popular: npt.NDArray[np.int64] = best[np.lexsort((best, -counts[best]))][:POPULAR]
     return popular

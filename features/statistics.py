@@ -1,7 +1,12 @@
-"""Item statistics as weekly snapshots: what was known of every item at the start of each week (polars, pure)."""
+"""Item statistics of any day from what happened before it: counts per item and day, summed up when a day is asked for.
+
+A matrix of every item on every day would take gigabytes for a large catalog; the counts take 16 bytes for each item
+and day that had an event, and a day's statistics a few milliseconds, once a day.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,86 +15,105 @@ import polars as pl
 
 from features.schema import ITEM_STATS
 
-WEEK: Final = 7 * 86_400
 DAY: Final = 86_400
+WEEK: Final = 7 * DAY
+WINDOWS: Final = (1, 7, 28, 91)
+"""Days that the i_count columns look back."""
+_FIELDS: Final = ("day", "row", "n", "first")
 
 
-def weekly_counts(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Events per (item, week): columns item (row number), week (weeks since 1970), n, n_first, first (seconds).
+@dataclass(frozen=True, slots=True, eq=False)
+class Activity:
+    """Events per item and day, in order of (day, row): int32 arrays [entries].
 
-    ``interactions``: columns ``user`` and ``item`` (row numbers), ``time`` (seconds since 1970), in order of time.
-    ``n_first`` counts the users whose first event with the item falls into the week.
+    ``day``: days since 1970, UTC. ``row``: item. ``n``: events. ``first``: those that were their user's first with
+    the item.
     """
-    return (
-        interactions.with_columns(
-            week=pl.col("time") // WEEK,
-            is_first=pl.struct("user", "item").is_first_distinct(),
+
+    day: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+    n: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+    @staticmethod
+    def count(
+        user: npt.NDArray[np.int64], row: npt.NDArray[np.int64], time: npt.NDArray[np.int64], items: int
+    ) -> Activity:
+        """From events [n] in any order: user codes, item rows (0 to ``items`` - 1) and seconds since 1970."""
+        if not len(time):
+            empty = np.empty(0, np.int32)
+            return Activity(empty, empty, empty, empty)
+        pair = user * items + row
+        order = np.lexsort((time, pair))
+        new = np.zeros(len(pair), bool)
+        new[order[np.flatnonzero(np.diff(pair[order], prepend=-1))]] = True
+        entry, at = np.unique(time // DAY * items + row, return_inverse=True)
+        return Activity(
+            (entry // items).astype(np.int32),
+            (entry % items).astype(np.int32),
+            np.bincount(at, minlength=len(entry)).astype(np.int32),
+            np.bincount(at, new, len(entry)).astype(np.int32),
         )
-        .group_by("item", "week")
-        .agg(n=pl.len(), n_first=pl.col("is_first").sum(), first=pl.col("time").min())
-        .sort("week", "item")
-    )
+
+    def at(self, day: int, items: int) -> npt.NDArray[np.float32]:
+        """The statistics [items, len(ITEM_STATS)] of all days before ``day``; NaN rows for items without an event."""
+        end = int(np.searchsorted(self.day, day, side="left"))
+
+        def total(values: npt.NDArray[np.int32], days: int | None = None) -> npt.NDArray[np.float64]:
+            start = 0 if days is None else int(np.searchsorted(self.day, day - days, side="left"))
+            return np.bincount(self.row[start:end], values[start:end], items).astype(np.float64, copy=False)
+
+        found = np.empty((items, len(ITEM_STATS)), np.float32)
+        counts = [total(self.n, days) for days in WINDOWS]
+        events, users = total(self.n), total(self.first)
+        begun = np.zeros(items)
+        # Written backwards the first day stays.
+        begun[self.row[:end][::-1]] = self.day[:end][::-1]
+        known = events > 0
+        for at, count in enumerate(counts):
+            found[:, at] = count
+        _, week, month, quarter = counts
+        found[:, 4] = events
+        found[:, 5] = users
+        found[:, 6] = (events - users) / np.maximum(events, 1)
+        found[:, 7] = np.log((week + 1) / (month / 4 + 1))
+        found[:, 8] = np.log((month + 1) / (quarter / 3.25 + 1))
+        found[:, 9] = day - begun
+        found[~known] = np.nan
+        return found
+
+    def weeks(self) -> npt.NDArray[np.int64]:
+        """Days that begin a week (since 1970), from the first after the first event to the first after the last."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        return np.arange(int(self.day[0]) // 7 + 1, int(self.day[-1]) // 7 + 2) * 7
+
+    def arrays(self) -> dict[str, npt.NDArray[np.int32]]:
+        """By name, to save and to load."""
+        return {name: getattr(self, name) for name in _FIELDS}
 
 
-def snapshots(counts: pl.DataFrame, items: int, weeks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The last ``weeks`` weekly snapshots and the one after the data's last week.
-
-    Returns times [w] (seconds; a snapshot holds what happened strictly before its time) and values [w, items, stats].
-    """
-    if counts.is_empty():
-        return np.zeros(1, np.int64), np.full((1, items, len(ITEM_STATS)), np.nan, np.float32)
-    first_week, last_week = int(counts["week"][0]), int(counts["week"][-1])
-    span = last_week - first_week + 1
-    n = np.zeros((span + 1, items), np.float32)
-    n_first = np.zeros((span + 1, items), np.float32)
-    week = (counts["week"] - first_week).to_numpy()
-    item = counts["item"].to_numpy()
-    n[week, item] = counts["n"].to_numpy()
-    n_first[week, item] = counts["n_first"].to_numpy()
-    seen = np.full(items, np.inf)
-    np.minimum.at(seen, item, counts["first"].to_numpy())
-
-    kept = np.arange(max(1, span + 1 - weeks), span + 1)
-    times = (first_week + kept) * WEEK
-    values = np.empty((len(kept), items, len(ITEM_STATS)), np.float32)
-    total = n[: kept[0]].sum(axis=0)
-    users = n_first[: kept[0]].sum(axis=0)
-    for position, end in enumerate(kept):
-        if position:
-            total += n[end - 1]
-            users += n_first[end - 1]
-        last_7 = n[end - 1]
-        last_28 = n[max(0, end - 4) : end].sum(axis=0)
-        known = total > 0
-        snapshot = values[position]
-        snapshot[:, 0] = last_7
-        snapshot[:, 1] = last_28
-        snapshot[:, 2] = total
-        snapshot[:, 3] = users
-        with np.errstate(invalid="ignore", divide="ignore"):
-            snapshot[:, 4] = (total - users) / total
-        snapshot[:, 5] = np.log((last_7 + 1) / (last_28 / 4 + 1))
-        snapshot[:, 6] = (times[position] - seen) / DAY
-        snapshot[~known] = np.nan
-    return times.astype(np.int64), values
-
-
-def long_form(times: npt.NDArray[np.int64], values: npt.NDArray[np.float32], item_ids: pl.Series) -> pl.DataFrame:
-    """Snapshots as rows (item_id, event_timestamp, stats): the offline source of Feast's item view.
+def long_form(activity: Activity, item_ids: pl.Series) -> pl.DataFrame:
+    """Weekly statistics as rows (item_id, event_timestamp, stats): the offline source of Feast's item view.
 
     A row is written only where an item's statistics differ from its row before, its age apart: a point-in-time join
-    finds the last change. Age moves every day and is derived by ``snapshots``, so the source leaves it out.
+    finds the last change. Age moves every day and follows from the first, so the source leaves it out.
     """
     names = [column.name for column in ITEM_STATS[:-1]]
-    parts = []
-    previous = np.full(values.shape[1:], np.nan, np.float32)[:, :-1]
-    for time, snapshot in zip(times, values):
-        current = snapshot[:, :-1]
+    stamp = pl.Datetime("us", "UTC")
+    parts = [pl.DataFrame(schema={**dict.fromkeys(names, pl.Float32), "item_id": pl.String, "event_timestamp": stamp})]
+    previous = np.full((len(item_ids), len(names)), np.nan, np.float32)
+    for day in activity.weeks():
+        current = activity.at(int(day), len(item_ids))[:, :-1]
         changed = np.flatnonzero(((current != previous) & ~(np.isnan(current) & np.isnan(previous))).any(axis=1))
-        frame = pl.DataFrame(current[changed], schema=names).with_columns(
-            item_id=item_ids.gather(changed),
-            event_timestamp=pl.lit(int(time) * 1_000_000).cast(pl.Datetime("us", "UTC")),
+        parts.append(
+            pl.DataFrame(current[changed], schema=names).with_columns(
+                item_id=item_ids.gather(changed),
+                event_timestamp=pl.lit(int(day) * DAY * 1_000_000).cast(stamp),
+            )
         )
-        parts.append(frame)
         previous = current
     return pl.concat(parts).select("item_id", "event_timestamp", *names)

@@ -8,8 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from features import kernels
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable
+from features.repurchase import BIN_OF_DAY, gap_bucket, hour_bucket
 from features.schema import AFFINITY_SLOTS, RANKING_NAMES
 
 DAY: Final = 86_400.0
@@ -20,87 +22,93 @@ KIND_WEIGHT: Final = np.array(
 
 RECENT_SESSIONS: Final = 5
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
-_STATS = slice(_AT["i_count_7d"], _AT["i_age_days"] + 1)
+_TRENDS = slice(_AT["k_trend_day"], _AT["k_trend_week"] + 1)
+_STATS = slice(_AT["i_count_1d"], _AT["i_age_days"] + 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """A history summed up at one time. Arrays over the user's distinct items [m] and over all events [n]."""
+    """A history summed up at one time: arrays over the user's distinct items [m], by ascending key.
+
+    ``own`` float64 [m, kernels.OWN_COLUMNS] and ``user`` float64 [kernels.USER_COLUMNS]: see `features.kernels`.
+    ``kinds`` [g] and ``of_kind``: the same of the kinds of items the user had, ascending. ``groups``: for each affinity
+    slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and the weight of all.
+    """
 
     now: int
     keys: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
-    weight: npt.NDArray[np.float64]
-    sessions: npt.NDArray[np.float64]
-    first: npt.NDArray[np.float64]
-    last: npt.NDArray[np.float64]
-    decay_14d: npt.NDArray[np.float64]
-    decay_60d: npt.NDArray[np.float64]
-    last_session: npt.NDArray[np.int64]
-    recent: npt.NDArray[np.float64]
+    own: npt.NDArray[np.float64]
+    user: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.int64]
+    of_kind: npt.NDArray[np.float64]
+    groups: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float], ...]
     n_events: int
     n_sessions: int
-    first_time: float
-    last_time: float
-    event_rows: npt.NDArray[np.int64]
-    event_time: npt.NDArray[np.int64]
-    event_weight: npt.NDArray[np.float64]
+
+    @property
+    def again(self) -> npt.NDArray[np.float64]:
+        """How likely each item is had again at this session, by habit and time alone [m]."""
+        return self.own[:, kernels.AGAIN]
 
     def recent_rows(self, sessions: int = RECENT_SESSIONS) -> npt.NDArray[np.int64]:
         """Rows of the known items of the last few sessions."""
-        return self.rows[(self.last_session >= self.n_sessions - sessions) & (self.rows >= 0)]
+        return self.rows[(self.own[:, kernels.LAST_SESSION] >= self.n_sessions - sessions) & (self.rows >= 0)]
 
 
 def summarize(history: History, table: ItemTable, now: int) -> Profile:
     """Sum up what was known of a user before ``now``; events at or after it are left out."""
     history = history.before(now)
-    keys, inverse = np.unique(history.item, return_inverse=True)
-    m, n = len(keys), len(history)
-    weight = KIND_WEIGHT[history.kind]
-    age = (now - history.time) / DAY
-
-    _, session_start, session_code = np.unique(history.session, return_index=True, return_inverse=True)
-    n_sessions = len(session_start)
-    ordinal = np.empty(n_sessions, np.int64)
-    ordinal[np.argsort(session_start, kind="stable")] = np.arange(n_sessions)
-    session = ordinal[session_code]
-
-    # np.unique would hash, at twenty times the cost of this sort.
-    pair = np.sort(inverse * max(1, n_sessions) + session)
-    pair = pair[np.diff(pair, prepend=-1) > 0]
-    pair_item, pair_session = np.divmod(pair, max(1, n_sessions))
-    first, last = np.empty(m), np.empty(m)
-    # Events are in order of time: written backwards the first one stays, forwards the last one does.
-    first[inverse[::-1]] = history.time[::-1]
-    last[inverse] = history.time
-    last_session = np.empty(m, np.int64)
-    last_session[pair_item] = pair_session
-    recent = pair_session >= n_sessions - RECENT_SESSIONS
-    event_rows = table.rows_of(keys)
-    return Profile(
-        now=now,
-        keys=keys,
-        rows=event_rows,
-        weight=_sums(inverse, weight, m),
-        sessions=np.bincount(pair_item, minlength=m).astype(np.float64),
-        first=first,
-        last=last,
-        decay_14d=_sums(inverse, weight * np.exp2(-age / 14.0), m),
-        decay_60d=_sums(inverse, weight * np.exp2(-age / 60.0), m),
-        last_session=last_session,
-        recent=np.bincount(pair_item[recent], minlength=m).astype(np.float64),
-        n_events=n,
-        n_sessions=n_sessions,
-        first_time=float(history.time[0]) if n else np.nan,
-        last_time=float(history.time[-1]) if n else np.nan,
-        event_rows=event_rows[inverse],
-        event_time=history.time,
-        event_weight=weight,
+    # Copies: a decoded history is read-only, which would be another type, compiled anew.
+    item, time = np.array(history.item, np.int64), np.array(history.time, np.int64)
+    weight, value = KIND_WEIGHT[history.kind], np.array(history.value, np.float64)
+    keys, code = kernels.number_items(item, np.argsort(item))
+    _, first, walk, starts = kernels.number_sessions(np.array(history.session, np.int64))
+    rows = table.rows_of(keys)
+    known = rows >= 0
+    repurchase = table.repurchase
+    kind = np.where(known, repurchase.kind[rows], len(repurchase.hazard) - 1)
+    factor = np.where(known, repurchase.factor[rows], 1.0)
+    own, user = kernels.sum_up(
+        code,
+        time,
+        first,
+        walk,
+        starts,
+        weight,
+        value,
+        len(keys),
+        now,
+        kind,
+        factor,
+        repurchase.hazard,
+        BIN_OF_DAY,
+        repurchase.mean_size,
     )
-
-
-def _sums(codes: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.float64]:
-    return np.bincount(codes, weights, length).astype(np.float64, copy=False)
+    kinds, kind_of_item = np.unique(kind, return_inverse=True)
+    of_kind, _ = kernels.sum_up(
+        kind_of_item[code],
+        time,
+        first,
+        walk,
+        starts,
+        weight,
+        value,
+        len(kinds),
+        now,
+        kinds,
+        np.ones(len(kinds)),
+        repurchase.kind_hazard,
+        BIN_OF_DAY,
+        repurchase.mean_size,
+    )
+    groups = tuple(
+        kernels.sum_up_groups(
+            np.where(known, table.groups[rows, slot], -1).astype(np.int64), code, time, walk, starts, weight
+        )
+        for slot in range(AFFINITY_SLOTS)
+    )
+    return Profile(now, keys, rows, own, user, kinds, of_kind, groups, len(history), len(first))
 
 
 def assemble(
@@ -111,87 +119,33 @@ def assemble(
     ``rows``: candidates' row numbers in the table. ``copurchase`` [len(rows)]: see `features.candidates`.
     """
     matrix = np.empty((len(rows), len(RANKING_NAMES)), np.float32)
-    _user_item_columns(matrix, profile, table, rows)
+    repurchase = table.repurchase
+    kernels.fill_user_items(
+        matrix,
+        _AT["ui_weight"],
+        profile.keys,
+        table.keys[rows],
+        profile.own,
+        repurchase.factor[rows],
+        profile.user,
+        profile.now,
+    )
     matrix[:, _AT["ui_copurchase"]] = copurchase
-    _user_columns(matrix, profile)
-    for slot in range(AFFINITY_SLOTS):
-        _affinity_columns(matrix, profile, table, rows, slot)
-    snapshot = table.snapshot(profile.now)
-    # Before the first snapshot nothing is known of items: the oldest one already holds what came after.
-    matrix[:, _STATS] = table.stats[snapshot, rows] if table.times[snapshot] <= profile.now else np.nan
+    for slot, (groups, found, total) in enumerate(profile.groups):
+        wanted = table.groups[rows, slot].astype(np.int64)
+        kernels.fill_groups(matrix, _AT[f"a{slot}_share"], groups, found, total, wanted, profile.now)
+    matrix[:, _STATS] = table.statistics(profile.now)[rows]
+    kind = repurchase.kind[rows]
+    hour = hour_bucket(np.array([profile.now]))[0]
+    matrix[:, _AT["k_hour"]] = repurchase.hour_lift[kind, hour]
+    since = profile.user[kernels.U_SINCE]
+    gap = gap_bucket(np.array([since * DAY]))[0] if since >= 0 else -1
+    matrix[:, _AT["k_gap"]] = repurchase.gap_lift[kind, gap] if gap >= 0 else 0.0
+    matrix[:, _AT["k_session_size"]] = repurchase.session_size[kind]
+    kernels.fill_kinds(
+        matrix, _AT["k_again"], profile.kinds, profile.of_kind, kind, profile.keys, table.keys[rows], profile.own
+    )
+    matrix[:, _TRENDS] = table.kind_trends(profile.now)[rows]
     matrix[:, _AT["c_hour"]] = (profile.now % 86_400) // 3_600
     matrix[:, _AT["c_weekday"]] = (profile.now // 86_400 + 3) % 7
     return matrix
-
-
-def _user_item_columns(
-    matrix: npt.NDArray[np.float32], profile: Profile, table: ItemTable, rows: npt.NDArray[np.int64]
-) -> None:
-    keys = table.keys[rows]
-    if len(profile.keys):
-        at = np.minimum(np.searchsorted(profile.keys, keys), len(profile.keys) - 1)
-        known = profile.keys[at] == keys
-    else:
-        at, known = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
-
-    def column(values: npt.NDArray[np.float64], absent: float) -> npt.NDArray[np.float64]:
-        return np.where(known, values[at], absent) if len(values) else np.full(len(rows), absent)
-
-    sessions = column(profile.sessions, 0.0)
-    since_last = (profile.now - column(profile.last, np.nan)) / DAY
-    since_first = (profile.now - column(profile.first, np.nan)) / DAY
-    interval = np.full(len(rows), np.nan)
-    np.divide(since_first - since_last, sessions - 1, out=interval, where=sessions > 1)
-    due = np.full(len(rows), np.nan)
-    np.divide(since_last, interval, out=due, where=interval > 0)
-    matrix[:, _AT["ui_weight"]] = column(profile.weight, 0.0)
-    matrix[:, _AT["ui_sessions"]] = sessions
-    matrix[:, _AT["ui_session_share"]] = sessions / max(1, profile.n_sessions)
-    matrix[:, _AT["ui_days_since_last"]] = since_last
-    matrix[:, _AT["ui_days_since_first"]] = since_first
-    matrix[:, _AT["ui_interval_days"]] = interval
-    matrix[:, _AT["ui_due"]] = due
-    matrix[:, _AT["ui_decay_14d"]] = column(profile.decay_14d, 0.0)
-    matrix[:, _AT["ui_decay_60d"]] = column(profile.decay_60d, 0.0)
-    matrix[:, _AT["ui_sessions_ago"]] = profile.n_sessions - 1 - column(profile.last_session.astype(np.float64), np.nan)
-    matrix[:, _AT["ui_recent_5"]] = column(profile.recent, 0.0)
-
-
-def _user_columns(matrix: npt.NDArray[np.float32], profile: Profile) -> None:
-    n, sessions = profile.n_events, profile.n_sessions
-    span = (profile.last_time - profile.first_time) / DAY
-    matrix[:, _AT["u_sessions"]] = sessions
-    matrix[:, _AT["u_items"]] = len(profile.keys)
-    matrix[:, _AT["u_session_size"]] = n / sessions if sessions else 0.0
-    matrix[:, _AT["u_days_since_last"]] = (profile.now - profile.last_time) / DAY
-    matrix[:, _AT["u_gap_days"]] = span / (sessions - 1) if sessions > 1 else np.nan
-    matrix[:, _AT["u_repeat_share"]] = 1.0 - len(profile.keys) / n if n else 0.0
-
-
-def _affinity_columns(
-    matrix: npt.NDArray[np.float32], profile: Profile, table: ItemTable, rows: npt.NDArray[np.int64], slot: int
-) -> None:
-    share, since, item_share = (_AT[f"a{slot}_{name}"] for name in ("share", "days_since", "item_share"))
-    groups = table.groups[:, slot]
-    in_table = profile.event_rows >= 0
-    codes = groups[profile.event_rows[in_table]]
-    grouped = codes >= 0
-    codes = codes[grouped]
-    wanted = groups[rows]
-    if not len(codes):
-        matrix[:, share] = 0.0
-        matrix[:, since] = np.nan
-        matrix[:, item_share] = np.nan
-        return
-    # Sized by the history alone: a sum over more zeros rounds otherwise, and a row must not depend on its batch.
-    weight = np.bincount(codes, profile.event_weight[in_table][grouped])
-    last = np.full(len(weight), np.nan)
-    last[codes] = profile.event_time[in_table][grouped]
-    seen = (wanted >= 0) & (wanted < len(weight))
-    at = np.where(seen, wanted, 0)
-    here = np.where(seen, weight[at], 0.0)
-    matrix[:, share] = here / max(1e-9, weight.sum())
-    matrix[:, since] = (profile.now - np.where(seen, last[at], np.nan)) / DAY
-    ratio = np.full(len(rows), np.nan)
-    np.divide(matrix[:, _AT["ui_weight"]], here, out=ratio, where=here > 0)
-    matrix[:, item_share] = ratio

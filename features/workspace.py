@@ -72,6 +72,14 @@ class Workspace:
         return self.root / "events" / "events.db"
 
     @property
+    def arrivals(self) -> Path:
+        return self.root / "events" / "items.db"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
     def llm(self) -> Path:
         return self.root / "llm"
 

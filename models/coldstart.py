@@ -109,9 +109,10 @@ class Demand:
         catalog: Catalog,
         user: npt.NDArray[np.int64],
         row: npt.NDArray[np.int64],
-        stats: npt.NDArray[np.float32],
+        month: npt.NDArray[np.float32],
+        reorder: npt.NDArray[np.float32],
     ) -> Demand:
-        """``user``, ``row``: events [e] (rows known). ``stats`` [n, 7]: the item snapshot at the cut."""
+        """``user``, ``row``: events [e] (rows known). ``month``, ``reorder`` [n]: item statistics at the cut."""
         n, labels = len(catalog.text_of_row), len(catalog.labels)
         pairs = np.unique(np.stack((user, row), axis=1), axis=0)
         item_users = np.bincount(pairs[:, 1], minlength=n).astype(np.float64)
@@ -128,10 +129,26 @@ class Demand:
             catalog,
             distinct,
             item_users,
-            np.nan_to_num(stats[:, 1].astype(np.float64)),
-            np.nan_to_num(stats[:, 4].astype(np.float64)),
+            np.nan_to_num(month.astype(np.float64)),
+            np.nan_to_num(reorder.astype(np.float64)),
             label_users,
             lift.astype(np.float32),
+        )
+
+    def of(self, catalog: Catalog) -> Demand:
+        """This demand for a catalog whose items changed or became more: nobody has bought what came since."""
+
+        def longer(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            return np.concatenate((values, np.zeros(len(catalog.text_of_row) - len(values))))
+
+        return Demand._derive(
+            catalog,
+            self.users,
+            longer(self.item_users),
+            longer(self.item_recent),
+            longer(self.reorder),
+            self.label_users,
+            self.lift,
         )
 
     @staticmethod

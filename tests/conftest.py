@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from features.workspace import Workspace
+
+# The first example of a test may compile a kernel, and a machine may be busy: time is no property of the code here.
+settings.register_profile("tandem", deadline=None)
+settings.load_profile("tandem")
 
 
 @pytest.fixture(scope="session")

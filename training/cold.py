@@ -153,7 +153,13 @@ async def build_examples(
     cut = int(np.quantile([person.cut for person in people], 0.25))
     people = [person for person in people if person.cut >= cut]
     known = (events.time < cut) & (events.row >= 0)
-    demand = Demand.build(catalog, events.user[known], events.row[known], np.asarray(table.stats[table.snapshot(cut)]))
+    demand = Demand.build(
+        catalog,
+        events.user[known],
+        events.row[known],
+        table.statistic("i_count_28d", cut),
+        table.statistic("i_reorder", cut),
+    )
     described: list[Described] = []
     wants: list[list[str]] = []
     for number, person in enumerate(people):

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features import copurchase
+from features import copurchase, repurchase
 from features.events import Recorder, SqliteEventLog, session_keys
 from features.history import EVENT_KINDS, History
-from features.items import ItemTable
+from features.items import ItemTable, kinds
 from features.keys import item_keys
 from features.schema import AFFINITY_SLOTS
-from features.statistics import long_form, snapshots, weekly_counts
+from features.statistics import Activity, long_form
 from features.store import (
     ITEM_STATISTICS,
     USER_HISTORY,
@@ -29,10 +29,8 @@ from features.workspace import Workspace, WorkspaceConfig
 Progress = Callable[[str, float], None]
 
 _EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "session_id"]
-SNAPSHOT_WEEKS = 60
-"""Weekly snapshots kept: a year of training targets and some."""
-
-
+LEAST_TOGETHER = 1.5
+"""Mean events a session below which items are neighbours by user, not by session."""
 MOST_GROUPS = 3_000
 """An attribute with more values (a manufacturer, a size) groups too little to tell substitutes from strangers."""
 
@@ -139,39 +137,39 @@ def neighbours_before(
     if time is not None:
         chosen &= events.time < time
     pair = np.stack((events.user[chosen], events.session[chosen]), axis=1)
-    _, session = np.unique(pair, axis=0, return_inverse=True)
+    sessions, session = np.unique(pair, axis=0, return_inverse=True)
+    if len(session) < len(sessions) * LEAST_TOGETHER:
+        # One film an evening: what belongs together are the items of a user, not those of a visit.
+        session = events.user[chosen]
     return copurchase.neighbours(session.ravel(), events.row[chosen], items)
 
 
 def build_item_table(config: WorkspaceConfig, items: pl.DataFrame, events: EventArrays) -> ItemTable:
-    """The table with snapshots and neighbours of all events."""
+    """The table as of all events."""
     known = events.row >= 0
-    order = np.argsort(events.time[known], kind="stable")
-    frame = pl.DataFrame(
-        {
-            "user": events.user[known][order],
-            "item": events.row[known][order],
-            "time": events.time[known][order],
-        }
-    )
-    times, stats = snapshots(weekly_counts(frame), len(items), SNAPSHOT_WEEKS)
-    rows, similarity = neighbours_before(events, len(items), None)
-    return ItemTable.build(
+    bare = ItemTable.build(
         version=f"{config.data_hash[:12]}-{len(events.time)}",
         frame=items,
         group_names=affinity_attributes(config, items),
         slots=AFFINITY_SLOTS,
-        times=times,
-        stats=stats,
-        neighbours=rows,
-        similarity=similarity,
+        activity=Activity.count(events.user[known], events.row[known], events.time[known], len(items)),
+        neighbours=np.full((len(items), 1), -1, np.int32),
+        similarity=np.zeros((len(items), 1), np.float32),
     )
+    return training_view(bare, events, None)
 
 
-def training_view(table: ItemTable, events: EventArrays, cut: int) -> ItemTable:
-    """The table as it could have been built at ``cut``: same snapshots (they are read by time), earlier neighbours."""
+def training_view(table: ItemTable, events: EventArrays, cut: int | None) -> ItemTable:
+    """The table as it could have been built at ``cut`` (None: today): neighbours and hazards from what came before.
+
+    Statistics are read by time and stay the same.
+    """
     rows, similarity = neighbours_before(events, len(table), cut)
-    return replace(table, neighbours=rows, similarity=similarity)
+    past = slice(None) if cut is None else events.time < cut
+    learned = repurchase.fit(
+        events.user[past], events.session[past], events.time[past], events.row[past], kinds(table.groups)
+    )
+    return replace(table, neighbours=rows, similarity=similarity, repurchase=learned)
 
 
 def write_features(
@@ -214,7 +212,7 @@ def write_features(
                 event_timestamp=pl.lit(datetime(1990, 1, 2, tzinfo=UTC)).cast(pl.Datetime("us", "UTC")),
             ),
         )
-    repository.write_source(ITEM_STATISTICS, long_form(table.times, table.stats, table.frame["item_id"]))
+    repository.write_source(ITEM_STATISTICS, long_form(table.activity, table.frame["item_id"]))
     repository.apply()
     views = [USER_HISTORY, *([USER_PROFILE] if profiles else []), ITEM_STATISTICS]
     for number, view in enumerate(views):
@@ -237,4 +235,4 @@ def _text(column: pl.Series) -> pl.Series:
 
 def summary(table: ItemTable, events: EventArrays) -> Mapping[str, int]:
     """Counts for the report."""
-    return {"users": len(events.users), "items": len(table), "events": len(events.time), "snapshots": len(table.times)}
+    return {"users": len(events.users), "items": len(table), "events": len(events.time)}

@@ -6,22 +6,25 @@ import asyncio
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from features.arrivals import catalog_items
+from features.errors import WorkspaceError
 from features.items import ItemTable
-from features.schema import RANKING_NAMES, schema_hash
+from features.schema import schema_hash
+from features.statistics import DAY
 from features.store import FeatureRepository
 from features.workspace import Workspace, WorkspaceConfig
 from graph import ontology
 from graph.ports import KnowledgeGraph
 from graph.properties import PropertyTable
 from models import llm as llms
-from models import prompts, ranker, release
+from models import prompts, release
 from models.catalog import Catalog
 from models.coldstart import Demand
 from models.embedder import MiniLMEmbedder
@@ -31,22 +34,23 @@ from models.index import create_index
 from models.llm import LLMConfig
 from models.ports import Embedder, LLMEngine
 from models.ranker import LightGBMRanker
-from models.text import product_view
+from models.text import catalog_view
 from training import cold, evaluate, tags
 from training.config import TrainConfig
+from training.fit import fit_ranker, repeats_of
 from training.materialize import (
     EventArrays,
     Progress,
     build_item_table,
     event_arrays,
     load_events,
-    training_view,
     write_features,
 )
-from training.ranking import build_groups, choose, informative, measure_repeats, sessions, split_by_time
+from training.protocols import Protocol, next_basket, temporal
+from training.ranking import in_time, some
 
-REPEATS_FROM = 0.1
-"""Share of repeated events from which on repeats are recommended; films and books stay far below."""
+LEAST_TARGETS = 100
+"""Baskets with a history below which the ranker learns from users' weeks instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,15 @@ def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda
     catalog_config = workspace.config()
     clock = _Clock(progress)
     progress("reading events", 0.0)
-    items = pl.read_parquet(workspace.items)
-    events = event_arrays(load_events(workspace), items)
+    items = catalog_items(workspace)
+    frame = load_events(workspace)
+    events = event_arrays(frame, items)
     clock.lap("read")
     table = build_item_table(catalog_config, items, events)
     repository = write_features(workspace, config.online_store, table, events, progress)
     clock.lap("features")
-    repeats = _repeats(config, events)
-    fitted, ranking = _fit_ranker(config, catalog_config, table, events, repeats, progress)
+    repeats = repeats_of(config, events)
+    fitted, ranking = _fit_ranker(config, catalog_config, items, table, repeats, frame, progress)
     clock.lap("ranker")
     embedder = MiniLMEmbedder()
     catalog = _build_catalog(catalog_config, items, embedder, progress)
@@ -103,7 +108,14 @@ def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda
     )
     clock.lap("guardrails")
     known = events.row >= 0
-    demand = Demand.build(catalog, events.user[known], events.row[known], np.asarray(table.stats[-1]))
+    today = int(events.time.max(initial=0)) + DAY
+    demand = Demand.build(
+        catalog,
+        events.user[known],
+        events.row[known],
+        table.statistic("i_count_28d", today),
+        table.statistic("i_reorder", today),
+    )
 
     def build(folder: Path) -> None:
         fitted.save(folder / "ranker")
@@ -178,75 +190,44 @@ def up_to_date(workspace: Workspace) -> bool:
 
 def item_properties(graph: KnowledgeGraph, config: WorkspaceConfig, items: pl.DataFrame) -> PropertyTable:
     """Properties of every item: derived once per distinct product description, then spread over the items."""
-    columns = [name for name in ("department", "product_type") if name in items.columns]
-    label = config.label_column
-    views = []
-    for record in items.iter_rows(named=True):
-        attributes: dict[str, str | None] = {str(name): record[name] for name in columns}
-        attributes["category"] = record[label] if label else None
-        views.append(product_view(record["title"], record["text"], attributes))
-    distinct: dict[tuple[str | None, ...], int] = {}
-    codes = np.array([distinct.setdefault(tuple(view.values()), len(distinct)) for view in views], np.int64)
-    keys = list(views[0]) if views else []
-    small = PropertyTable.build(graph, [dict(zip(keys, values)) for values in distinct])
-    return replace(
-        small,
-        contains=small.contains[codes],
-        may_contain=small.may_contain[codes],
-        unknown=small.unknown[codes],
+    return PropertyTable.of_items(
+        graph, [catalog_view(record, config.label_column) for record in items.iter_rows(named=True)]
     )
-
-
-def _repeats(config: TrainConfig, events: EventArrays) -> bool:
-    if config.repeats == "measure":
-        return measure_repeats(events) >= REPEATS_FROM
-    return config.repeats == "always"
 
 
 def _fit_ranker(
     config: TrainConfig,
     catalog: WorkspaceConfig,
+    items: pl.DataFrame,
     table: ItemTable,
-    events: EventArrays,
     repeats: bool,
+    frame: pl.DataFrame,
     progress: Progress,
 ) -> tuple[LightGBMRanker, dict[str, Any]]:
-    targets = sessions(events)
-    split = split_by_time(targets)
-    view = training_view(table, events, split.train)
-    parts = {
-        "train": choose(targets, split.train, split.valid, config.train_sessions, config.seed),
-        "valid": choose(targets, split.valid, split.test, config.valid_sessions, config.seed + 1),
-        "test": choose(targets, split.test, None, config.test_sessions, config.seed + 2),
-    }
-    groups = {
-        name: build_groups(
-            events,
-            view,
-            part,
-            repeats,
-            lambda done, name=name: progress(f"ranker: {name} features", done),  # type: ignore[misc]
-        )
-        for name, part in parts.items()
-    }
-    facts = {
-        "schema_hash": schema_hash(),
-        "data_hash": catalog.data_hash,
-        "split": asdict(split),
-        "sessions": {name: len(part) for name, part in parts.items()},
-        "repeats": repeats,
-    }
-    learn, stop = informative(groups["train"]), informative(groups["valid"])
-    fitted = ranker.fit(
-        config.ranker,
-        RANKING_NAMES,
-        (learn.matrix, learn.relevance, learn.sizes),
-        (stop.matrix, stop.relevance, stop.sizes),
-        facts,
-        lambda done: progress("ranker: boosting", done),
+    protocol = training_protocol(frame, items)
+    facts = {"data_hash": catalog.data_hash, "split": dict(protocol.facts)}
+    system = fit_ranker(config, protocol, table, repeats, facts, progress)
+    test = in_time(some(protocol.test, config.test_sessions, config.seed + 2))
+    groups = system.groups(test, progress)
+    report = evaluate.ranking_report(system.ranker, groups, {"protocol": protocol.name, **protocol.facts}, config.seed)
+    return system.ranker, report
+
+
+def training_protocol(frame: pl.DataFrame, items: pl.DataFrame) -> Protocol:
+    """The next basket where users come back often enough to have one; else what everybody has in a week.
+
+    Raises WorkspaceError where the data allows neither.
+    """
+    protocol = next_basket(frame, items)
+    if len(protocol.train) >= LEAST_TARGETS and len(protocol.valid):
+        return protocol
+    weekly = temporal(frame, items)
+    if len(weekly.train) and len(weekly.valid):
+        return weekly
+    raise WorkspaceError(
+        f"there is too little to learn a ranking from: {len(protocol.train)} baskets with a history, and "
+        f"{len(weekly.train)} weeks of users before the last two. Ingest more interactions, over some weeks"
     )
-    report = evaluate.ranking_report(fitted, groups["test"], facts["split"], config.seed)  # type: ignore[arg-type]
-    return fitted, report
 
 
 def _build_catalog(config: WorkspaceConfig, items: pl.DataFrame, embedder: Embedder, progress: Progress) -> Catalog:

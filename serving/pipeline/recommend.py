@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from features.candidates import Candidates, Source, retrieve
+from features.candidates import Candidates, Source, neighbourhood, retrieve
 from features.errors import StoreUnavailable
 from features.history import History
 from features.ports import UserRow
@@ -71,7 +71,7 @@ async def _known_user(
         # Words of a known user change no ranking, but what they forbid is forbidden.
         person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
         rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
-        candidates = _fill(services, rules, candidates, query.k, profile.now)
+        candidates = _fill(services, rules, candidates, query.k, profile.now, profile)
     clock.check("ranking")
     with clock.stage("ranking"):
         matrix = assemble(profile, services.table, candidates.rows, candidates.copurchase)
@@ -169,12 +169,12 @@ def _unknown_user(
         nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0))
         candidates = _fill(services, rules, nothing, query.k, now)
     with clock.stage("explanation"):
-        snapshot = services.table.stats[services.table.snapshot(now)]
+        bought = services.table.statistic("i_count_28d", now)
         items = tuple(
             _item(
                 services,
                 int(row),
-                float(np.nan_to_num(snapshot[row, 1])),
+                float(np.nan_to_num(bought[row])),
                 Source.POPULAR,
                 "popularity",
                 (),
@@ -224,16 +224,22 @@ def _avoidable(services: Services, person: Person) -> dict[str, Proof]:
     return {name: proof for name, proof in person.avoids.items() if name in services.properties.names}
 
 
-def _fill(services: Services, rules: Rules, candidates: Candidates, k: int, now: int) -> Candidates:
-    """Candidates the rules allow, filled up to ``k`` with the most popular items the rules allow."""
+def _fill(
+    services: Services, rules: Rules, candidates: Candidates, k: int, now: int, profile: Profile | None = None
+) -> Candidates:
+    """Candidates the rules allow, filled up to ``k`` with the most popular items the rules allow.
+
+    ``profile``: of a known user, whom what is filled in is scored for like any other candidate.
+    """
     kept = candidates.keep(rules.allowed(services, candidates.rows))
     if len(kept) >= k:
         return kept
     extra = _popular(services, rules, candidates.rows, k - len(kept), now)
+    together = np.zeros(len(extra)) if profile is None else neighbourhood(profile, services.table).of(extra)
     return Candidates(
         np.concatenate((kept.rows, extra)),
         np.concatenate((kept.sources, np.full(len(extra), Source.POPULAR, np.uint8))),
-        np.concatenate((kept.copurchase, np.zeros(len(extra)))),
+        np.concatenate((kept.copurchase, together)),
     )
 
 
@@ -257,8 +263,7 @@ def _popular(
     services: Services, rules: Rules, known: npt.NDArray[np.int64], count: int, now: int
 ) -> npt.NDArray[np.int64]:
     """The ``count`` most popular rows the rules allow, apart from those ``known``."""
-    popular = services.table.popular[services.table.snapshot(now)]
-    popular = np.concatenate((popular[popular >= 0].astype(np.int64), services.demand.popular))
+    popular = np.concatenate((services.table.popular_at(now), services.demand.popular))
     found = _distinct(popular[~np.isin(popular, known)])
     found = found[rules.allowed(services, found)]
     if len(found) < count:

@@ -1,75 +1,296 @@
-"""The ranking columns in plain Python, one item at a time, as their meanings in the schema read."""
+"""The ranking columns in plain Python, one item at a time, as their meanings in the schema read.
+
+Where a meaning leaves an edge open, it is settled here:
+
+- A session begins at its first event; sessions are in order of that event, also where they overlap. What is said of a
+  session's time (gaps, hours, days for a hazard) is said of its beginning.
+- Mean days between sessions with an item or a group are taken from the first to the last event with it.
+- A ratio to a span of no days is NaN.
+- A session's size counts all its events, items the catalog does not know included.
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
 from features.items import ItemTable
 from features.ports import Event
-from features.schema import AFFINITY_SLOTS, ITEM_STATS
+from features.repurchase import BIN_STARTS, GAP_DAYS, LAST_DAY
+from features.schema import AFFINITY_SLOTS
 
 NAN = math.nan
+DAY = 86_400
 WEIGHT = {"purchase": 1.0, "view": 0.1, "click": 0.2, "cart": 0.5, "rating": 1.0}
 
 
+@dataclass
+class Session:
+    """One session: when it began, and its events in order."""
+
+    time: int
+    events: list[Event]
+
+    @property
+    def items(self) -> set[str]:
+        return {event.item_id for event in self.events}
+
+
+def sessions_of(seen: Sequence[Event]) -> list[Session]:
+    """Sessions in order of their first events."""
+    found: dict[str, Session] = {}
+    for event in seen:
+        found.setdefault(event.session_id, Session(event.timestamp, [])).events.append(event)
+    return list(found.values())
+
+
+def hour_bucket(time: int) -> int:
+    """Which four hours of a weekday (0 to 5) or a weekend day (6 to 11)."""
+    return datetime.fromtimestamp(time, UTC).hour // 4 + (6 if _weekend(time) else 0)
+
+
+def gap_bucket(seconds: int) -> int:
+    """The bucket of the time since the session before."""
+    return bisect_right(GAP_DAYS, seconds / DAY) - 1
+
+
+def bin_of(seconds: int) -> int:
+    """The bin of whole days since the last session."""
+    return bisect_right(BIN_STARTS, min(seconds // DAY, LAST_DAY)) - 1
+
+
 def features(
-    ordered: Sequence[Event], table: ItemTable, item: str, row: int, copurchase: float, now: int
+    ordered: Sequence[Event], others: Sequence[Event], table: ItemTable, item: str, copurchase: float, now: int
 ) -> dict[str, float]:
-    """``ordered``: the user's events in the order of a History."""
+    """``ordered``: the user's events in the order of a History. ``others``: the events the table's statistics count."""
     seen = [event for event in ordered if event.timestamp < now]
-    mine = [event for event in seen if event.item_id == item]
-    sessions = list(dict.fromkeys(event.session_id for event in seen))
-    mine_in = {event.session_id for event in mine}
-    days = [(now - event.timestamp) / 86_400 for event in mine]
-    weight = sum(WEIGHT[event.kind] for event in mine)
-    found: dict[str, float] = {
-        "ui_weight": weight,
-        "ui_sessions": len(mine_in),
-        "ui_session_share": len(mine_in) / max(1, len(sessions)),
-        "ui_days_since_last": days[-1] if mine else NAN,
-        "ui_days_since_first": days[0] if mine else NAN,
-        "ui_interval_days": (days[0] - days[-1]) / (len(mine_in) - 1) if len(mine_in) > 1 else NAN,
-        "ui_decay_14d": sum(WEIGHT[event.kind] * 2 ** (-age / 14) for event, age in zip(mine, days)),
-        "ui_decay_60d": sum(WEIGHT[event.kind] * 2 ** (-age / 60) for event, age in zip(mine, days)),
-        "ui_sessions_ago": len(sessions) - 1 - max(sessions.index(name) for name in mine_in) if mine else NAN,
-        "ui_recent_5": len(mine_in & set(sessions[-5:])),
+    sessions = sessions_of(seen)
+    return {
+        **_user_item(seen, sessions, item, now),
+        **_habit(sessions, table, item, now),
         "ui_copurchase": copurchase,
-        "u_sessions": len(sessions),
-        "u_items": len({event.item_id for event in seen}),
-        "u_session_size": len(seen) / len(sessions) if seen else 0,
-        "u_days_since_last": (now - seen[-1].timestamp) / 86_400 if seen else NAN,
-        "u_gap_days": (seen[-1].timestamp - seen[0].timestamp) / 86_400 / (len(sessions) - 1)
-        if len(sessions) > 1
-        else NAN,
-        "u_repeat_share": 1 - len({event.item_id for event in seen}) / len(seen) if seen else 0,
+        **_user(seen, sessions, now),
+        **{
+            f"a{slot}_{name}": value
+            for slot in range(AFFINITY_SLOTS)
+            for name, value in _affinity(seen, sessions, table, item, slot, now).items()
+        },
+        **statistics([e for e in others if e.item_id == item], now),
+        **_kind(sessions, others, table, item, now),
         "c_hour": datetime.fromtimestamp(now, UTC).hour,
         "c_weekday": datetime.fromtimestamp(now, UTC).weekday(),
     }
-    interval = found["ui_interval_days"]
-    found["ui_due"] = days[-1] / interval if interval > 0 else NAN
-    for slot in range(AFFINITY_SLOTS):
-        found |= _affinity(seen, table, row, slot, weight, now)
-    past = [position for position, time in enumerate(table.times.tolist()) if time <= now]
-    for number, column in enumerate(ITEM_STATS):
-        found[column.name] = float(table.stats[past[-1], row, number]) if past else NAN
-    return found
+
+
+def _ratio(value: float, span: float) -> float:
+    return value / span if span > 0 else NAN
+
+
+def _user_item(seen: Sequence[Event], sessions: Sequence[Session], item: str, now: int) -> dict[str, float]:
+    mine = [event for event in seen if event.item_id == item]
+    days = [(now - event.timestamp) / DAY for event in mine]
+    having = [number for number, session in enumerate(sessions) if item in session.items]
+    ago = [len(sessions) - 1 - number for number in having]
+    last = days[-1] if mine else NAN
+    interval = (days[0] - last) / (len(having) - 1) if len(having) > 1 else NAN
+    gap = (sessions[having[-1]].time - sessions[having[-2]].time) / DAY if len(having) > 1 else NAN
+    alike = [_alike(sessions, number, now) for number in range(len(sessions))]
+    near = [_near(session, now) for session in sessions]
+    return {
+        "ui_weight": sum(WEIGHT[event.kind] for event in mine),
+        "ui_sessions": len(having),
+        "ui_session_share": len(having) / max(1, len(sessions)),
+        "ui_days_since_last": last,
+        "ui_days_since_first": days[0] if mine else NAN,
+        "ui_interval_days": interval,
+        "ui_due": _ratio(last, interval),
+        "ui_last_gap_days": gap,
+        "ui_due_last": _ratio(last, gap),
+        "ui_decay_14d": sum(WEIGHT[event.kind] * 2 ** (-age / 14) for event, age in zip(mine, days)),
+        "ui_decay_60d": sum(WEIGHT[event.kind] * 2 ** (-age / 60) for event, age in zip(mine, days)),
+        "ui_decay_fast": sum(0.9**n for n in ago),
+        "ui_decay_slow": sum(0.97**n for n in ago),
+        "ui_sessions_ago": ago[-1] if mine else NAN,
+        "ui_recent_3": sum(n < 3 for n in ago),
+        "ui_recent_5": sum(n < 5 for n in ago),
+        "ui_value_last": mine[-1].value if mine else NAN,
+        "ui_value_mean": sum(event.value for event in mine) / len(mine) if mine else NAN,
+        "ui_moment": sum(alike[n] for n in having) / sum(alike) if mine else 0.0,
+        "ui_hour": sum(near[n] for n in having) / sum(near) if mine else 0.0,
+    }
+
+
+def _near(session: Session, now: int) -> float:
+    """Likeness of the hours of the day: a bell of two hours' width around the clock."""
+    apart = abs(session.time % DAY - now % DAY) / 3_600
+    return math.exp(-((min(apart, 24 - apart) / 2) ** 2) / 2)
+
+
+def _alike(sessions: Sequence[Session], number: int, now: int) -> float:
+    """Likeness of a session and this moment: hour, weekend or not, days since the session before, age.
+
+    Halved for the other part of the week; a pause counts as its ratio to this one (both plus 0.3 days), a first session
+    as half; halved every 60 days.
+    """
+    time = sessions[number].time
+    part = 1.0 if _weekend(time) == _weekend(now) else 0.5
+    pause = 0.5
+    if number:
+        one, other = (time - sessions[number - 1].time) / DAY + 0.3, (now - sessions[-1].time) / DAY + 0.3
+        pause = min(one, other) / max(one, other)
+    return _near(sessions[number], now) * part * pause * 2 ** (-(now - time) / DAY / 60)
+
+
+def _weekend(time: int) -> bool:
+    return datetime.fromtimestamp(time, UTC).weekday() >= 5
+
+
+def _repeats(
+    sessions: Sequence[Session], having: Sequence[int], hazard: Sequence[float], mean_size: float, now: int
+) -> tuple[float, int, float]:
+    """The hazard at this moment, repeats seen, and those expected at the sessions since the first in ``having``."""
+    expected = 0.0
+    # Only the newest 150 sessions count for what was expected.
+    for number in range(max(having[0] + 1, len(sessions) - 150), len(sessions)):
+        before = max(n for n in having if n < number)
+        chance = (len(sessions[number].events) / mean_size) ** 0.75
+        expected += chance * hazard[bin_of(sessions[number].time - sessions[before].time)]
+    return hazard[bin_of(now - sessions[having[-1]].time)], len(having) - 1, expected
+
+
+def _habit(sessions: Sequence[Session], table: ItemTable, item: str, now: int) -> dict[str, float]:
+    having = [number for number, session in enumerate(sessions) if item in session.items]
+    if not having:
+        return {"ui_hazard": NAN, "ui_surplus": NAN, "ui_again": 0.0, "ui_habit": NAN}
+    learned = table.repurchase
+    row = table.item_ids.index(item)
+    factor = float(learned.factor[row])
+    hazard: list[float] = learned.hazard[learned.kind[row]].tolist()
+    today, repeats, expected = _repeats(sessions, having, hazard, learned.mean_size, now)
+    return {
+        "ui_hazard": today,
+        "ui_surplus": repeats - expected,
+        "ui_again": today * (repeats + factor) / (expected + 1),
+        "ui_habit": (repeats + 3 * factor) / (expected + 3),
+    }
+
+
+def _user(seen: Sequence[Event], sessions: Sequence[Session], now: int) -> dict[str, float]:
+    if not seen:
+        zeros = dict.fromkeys(("u_sessions", "u_items", "u_session_size", "u_repeat_share"), 0.0)
+        unknown = ("u_last_size", "u_moment_size", "u_days_since_last", "u_gap_days", "u_gap_ratio")
+        return zeros | dict.fromkeys(unknown, NAN)
+    items = len({event.item_id for event in seen})
+    sizes = [len(session.events) for session in sessions]
+    alike = [_alike(sessions, number, now) for number in range(len(sessions))]
+    since = (now - sessions[-1].time) / DAY
+    gap = (sessions[-1].time - sessions[0].time) / DAY / (len(sessions) - 1) if len(sessions) > 1 else NAN
+    return {
+        "u_sessions": len(sessions),
+        "u_items": items,
+        "u_session_size": len(seen) / len(sessions),
+        "u_last_size": sizes[-1],
+        "u_moment_size": sum(one * size for one, size in zip(alike, sizes)) / sum(alike),
+        "u_days_since_last": since,
+        "u_gap_days": gap,
+        "u_gap_ratio": _ratio(since, gap),
+        "u_repeat_share": 1 - items / len(seen),
+    }
 
 
 def _affinity(
-    seen: Sequence[Event], table: ItemTable, row: int, slot: int, weight: float, now: int
+    seen: Sequence[Event], sessions: Sequence[Session], table: ItemTable, item: str, slot: int, now: int
 ) -> dict[str, float]:
     name = table.group_names[slot] if slot < len(table.group_names) else None
     values = dict(zip(table.item_ids, table.frame[name].to_list())) if name else {}
+    wanted = values.get(item)
+    # Items the catalog does not know, or that lack the attribute, are in no group.
     grouped = [event for event in seen if values.get(event.item_id) is not None]
-    wanted = table.frame[name][row] if name else None
     same = [event for event in grouped if wanted is not None and values[event.item_id] == wanted]
+    if not same:
+        absent = dict.fromkeys(("days_since", "due", "item_share"), NAN)
+        return dict.fromkeys(("share", "sessions", "recent_10"), 0.0) | absent
     here = sum(WEIGHT[event.kind] for event in same)
+    mine = sum(WEIGHT[event.kind] for event in same if event.item_id == item)
+    having = [any(values.get(one) == wanted for one in session.items) for session in sessions]
+    since = (now - same[-1].timestamp) / DAY
+    span = (same[-1].timestamp - same[0].timestamp) / DAY
     return {
-        f"a{slot}_share": here / sum(WEIGHT[event.kind] for event in grouped) if grouped else 0.0,
-        f"a{slot}_days_since": (now - same[-1].timestamp) / 86_400 if same else NAN,
-        f"a{slot}_item_share": float(np.float32(weight)) / here if same else NAN,
+        "share": here / sum(WEIGHT[event.kind] for event in grouped),
+        "sessions": sum(having),
+        "days_since": since,
+        "due": _ratio(since, span / (sum(having) - 1)) if sum(having) > 1 else NAN,
+        "recent_10": sum(having[-10:]),
+        # The item's weight is read from its float32 column.
+        "item_share": float(np.float32(mine)) / here,
     }
+
+
+def _kind(
+    sessions: Sequence[Session], others: Sequence[Event], table: ItemTable, item: str, now: int
+) -> dict[str, float]:
+    """What was learned of the item's kind, what the user had of it, and its share of a day's and a week's events."""
+    learned, today = table.repurchase, now // DAY
+    kind_of: dict[str, int] = dict(zip(table.item_ids, learned.kind.tolist()))
+    kind, kinds = kind_of[item], len(learned.hazard)
+
+    # Items of no kind and items the catalog does not know are of one kind, the last.
+    same = [[e for e in session.events if kind_of.get(e.item_id, kinds - 1) == kind] for session in sessions]
+    having = [number for number, events in enumerate(same) if events]
+    again, choice = 0.0, NAN
+    if having:
+        hazard: list[float] = learned.kind_hazard[kind].tolist()
+        moment, repeats, expected = _repeats(sessions, having, hazard, learned.mean_size, now)
+        again = moment * (repeats + 1) / (expected + 1)
+        decayed = [(e.item_id, WEIGHT[e.kind] * 2 ** (-(now - e.timestamp) / DAY / 60)) for one in same for e in one]
+        choice = sum(w for name, w in decayed if name == item) / sum(w for _, w in decayed)
+
+    def counts(days: int) -> tuple[int, int]:
+        ago = [(kind_of[event.item_id], today - event.timestamp // DAY) for event in others]
+        recent = [one for one, day in ago if 0 < day <= days]
+        return recent.count(kind), len(recent)
+
+    month, all_month = counts(28)
+    usual = (month + 1) / (all_month + kinds)
+
+    def trend(days: int) -> float:
+        own, every = counts(days)
+        return math.log((own + 2_000 * usual) / (every + 2_000) / usual)
+
+    return {
+        "k_hour": float(learned.hour_lift[kind, hour_bucket(now)]),
+        "k_gap": float(learned.gap_lift[kind, gap_bucket(now - sessions[-1].time)]) if sessions else 0.0,
+        "k_session_size": float(learned.session_size[kind]),
+        "k_again": again,
+        "k_choice": choice,
+        "k_need": again * choice if having else 0.0,
+        "k_trend_day": trend(1),
+        "k_trend_week": trend(7),
+    }
+
+
+def statistics(events: Sequence[Event], now: int) -> dict[str, float]:
+    """The daily statistics of one item from its own events, of all users."""
+    today = now // DAY
+    past = [event for event in events if event.timestamp // DAY < today]
+    names = ("1d", "7d", "28d", "91d")
+    count = {
+        name: sum(today - event.timestamp // DAY <= days for event in past)
+        for name, days in zip(names, (1, 7, 28, 91), strict=True)
+    }
+    n, users = len(past), len({event.user_id for event in past})
+    found = {
+        **{f"i_count_{name}": float(count[name]) for name in names},
+        "i_count_all": n,
+        "i_users": users,
+        "i_reorder": (n - users) / max(1, n),
+        "i_trend_week": math.log((count["7d"] + 1) / (count["28d"] / 4 + 1)),
+        "i_trend_month": math.log((count["28d"] + 1) / (count["91d"] / 3.25 + 1)),
+        "i_age_days": today - min((event.timestamp // DAY for event in past), default=0),
+    }
+    return found if past else dict.fromkeys(found, NAN)

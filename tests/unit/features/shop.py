@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from hypothesis import strategies as st
 
 from features.history import EVENT_KINDS
 from features.items import ItemTable
 from features.ports import Event
-from features.schema import AFFINITY_SLOTS, ITEM_STATS
+from features.repurchase import Repurchase
+from features.schema import AFFINITY_SLOTS
+from features.statistics import Activity
 from features.workspace import Workspace, WorkspaceConfig
 from training.datasets.ingest import ingest_complete_journey
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events
@@ -72,7 +73,7 @@ def catalog(n: int, brands: int = 3) -> pl.DataFrame:
             "category": [None if number % 7 == 6 else f"c{number % 4}" for number in range(n)],
             "brand": [f"b{number % brands}" for number in range(n)],
         },
-        schema_overrides={"category": pl.String},
+        schema=dict.fromkeys(("item_id", "title", "text", "category", "brand"), pl.String),
     )
 
 
@@ -92,19 +93,30 @@ def table_of(items: pl.DataFrame, events: Sequence[Event]) -> tuple[ItemTable, E
     return build_item_table(CONFIG, items, arrays), arrays
 
 
-def bare_table(n: int, statistics: npt.NDArray[np.float32] | None = None) -> ItemTable:
-    """n items without neighbours; snapshots weekly from START on."""
-    if statistics is None:
-        statistics = np.zeros((1, n, len(ITEM_STATS)), np.float32)
+def activity_of(events: Sequence[Event], items: int) -> Activity:
+    """Counts of the events of items i0..; others are left out."""
+    users: dict[str, int] = {}
+    known = [e for e in events if e.item_id[1:].isdigit() and int(e.item_id[1:]) < items]
+    columns = (
+        [users.setdefault(e.user_id, len(users)) for e in known],
+        [int(e.item_id[1:]) for e in known],
+        [e.timestamp for e in known],
+    )
+    user, row, time = (np.array(column, np.int64) for column in columns)
+    return Activity.count(user, row, time, items)
+
+
+def bare_table(n: int, events: Sequence[Event] = (), repurchase: Repurchase | None = None) -> ItemTable:
+    """n items without neighbours; statistics are those of the events."""
     return ItemTable.build(
         "v",
         catalog(n),
         ["category", "brand"],
         AFFINITY_SLOTS,
-        START + np.arange(len(statistics), dtype=np.int64) * WEEK,
-        statistics,
+        activity_of(events, n),
         np.full((n, 4), -1, np.int32),
         np.zeros((n, 4), np.float32),
+        repurchase,
     )
 
 
@@ -136,8 +148,12 @@ def journey(folder: Path, households: int, items: int | None = None) -> Journey:
 
 
 @st.composite
-def histories(draw: st.DrawFn, items: int = 12, most: int = 40) -> list[Event]:
-    """Events of one user over few items, sessions and times, so that all of them repeat and tie."""
+def histories(draw: st.DrawFn, items: int = 12, most: int = 40, steps: Sequence[int] = (40_000,)) -> list[Event]:
+    """Events of one user over few items, sessions and times, so that all of them repeat, tie and overlap.
+
+    ``steps``: seconds between two times, one of them drawn.
+    """
+    step = draw(st.sampled_from(steps))
     drawn = draw(
         st.lists(
             st.tuples(
@@ -151,6 +167,6 @@ def histories(draw: st.DrawFn, items: int = 12, most: int = 40) -> list[Event]:
         )
     )
     return [
-        event(number, f"i{item}", START + slot * 40_000, f"s{session}", kind, value=value)
+        event(number, f"i{item}", START + slot * step, f"s{session}", kind, value=value)
         for number, (item, slot, session, kind, value) in enumerate(drawn)
     ]

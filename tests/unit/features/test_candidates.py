@@ -14,8 +14,9 @@ from features.history import History
 from features.items import ItemTable
 from features.ports import Event
 from features.transforms import summarize
-from tests.unit.features.shop import START, WEEK, catalog, events_of, histories, table_of
+from tests.unit.features.shop import START, WEEK, bare_table, catalog, events_of, histories, table_of
 
+DAY = 86_400
 N = 40
 NOW = START + 20 * WEEK
 
@@ -76,16 +77,13 @@ def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) 
     similar = np.array([3, 1, 4, 15, 9], np.int64)
     found = retrieve(profile, TABLE, limit, similar)
     near = neighbourhood(profile, TABLE)
-    popular = TABLE.popular[TABLE.snapshot(NOW)]
-    by_decay = sorted(
-        (-decay, row) for row, decay in zip(profile.rows.tolist(), profile.decay_60d.tolist()) if row >= 0
-    )
+    by_again = sorted((-again, row) for row, again in zip(profile.rows.tolist(), profile.again.tolist()) if row >= 0)
     by_score = sorted((-score, row) for row, score in zip(near.rows.tolist(), near.scores.tolist()))
     lists = {
-        Source.REPEAT: ([row for _, row in by_decay], 12),
-        Source.CO_PURCHASE: ([row for _, row in by_score], 4),
-        Source.SIMILAR: (similar.tolist(), 2),
-        Source.POPULAR: (popular[popular >= 0].tolist(), limit),
+        Source.REPEAT: ([row for _, row in by_again], 14),
+        Source.CO_PURCHASE: ([row for _, row in by_score], 3),
+        Source.SIMILAR: (similar.tolist(), 1),
+        Source.POPULAR: (TABLE.popular_at(NOW).tolist(), limit),
     }
     for row, bits, score in zip(found.rows.tolist(), found.sources.tolist(), found.copurchase.tolist()):
         named = {source for source in Source if source & bits}
@@ -93,7 +91,7 @@ def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) 
         assert {source for source, (rows, share) in lists.items() if row in rows[:share]} <= named
         assert named <= {source for source, (rows, _) in lists.items() if row in rows}
         assert score == dict(zip(near.rows.tolist(), near.scores.tolist())).get(row, 0.0)
-    assert set(lists[Source.REPEAT][0][:12]) <= set(found.rows.tolist())
+    assert lists[Source.REPEAT][0][:14] == found.rows[: min(14, len(by_again))].tolist()
 
 
 def test_neighbours_are_summed_over_the_items_of_the_recent_sessions() -> None:
@@ -111,16 +109,45 @@ def test_neighbours_are_summed_over_the_items_of_the_recent_sessions() -> None:
 
 def test_a_cold_user_gets_labelled_popular_items() -> None:
     found = candidates_of(History.empty(), 10)
-    popular = TABLE.popular[TABLE.snapshot(NOW)]
+    popular = TABLE.popular_at(NOW)
+    assert len(popular) > 10
     assert found.rows.tolist() == popular[:10].tolist()
     assert set(found.sources.tolist()) == {int(Source.POPULAR)}
     assert Source(int(found.sources[0])).names() == ["popular"]
     assert not found.copurchase.any()
 
 
-def test_what_was_bought_lately_and_often_comes_first() -> None:
-    mine = events_of("me", ["i9", "i7", "i7", "i8"])
-    assert candidates_of(history_of(mine), 20).rows[:3].tolist() == [7, 8, 9]
+def test_own_items_come_in_the_order_of_how_likely_they_are_had_again() -> None:
+    """Also where that is not known, by row: before the first hazards nothing is likelier than anything else."""
+    mine = history_of(events_of("me", ["i9", "i7", "i7", "i8", "i7", "i30"], step=9 * DAY))
+    profile = summarize(mine, TABLE, NOW)
+    again = dict(zip(profile.rows.tolist(), profile.again.tolist()))
+    found = candidates_of(mine, 20)
+    own = [row for row, bits in zip(found.rows.tolist(), found.sources.tolist()) if bits & Source.REPEAT]
+    assert own[: len(again)] == sorted(again, key=lambda row: (-again[row], row)) == found.rows[:4].tolist()
+    assert own[0] == 7
+    bare = bare_table(N)
+    assert candidates_of(mine, 20, bare).rows.tolist() == [7, 8, 9, 30]
+
+
+def test_the_shares_of_the_sources_are_kept_where_there_is_enough_of_each() -> None:
+    """Seventy per cent own items, then neighbours, similar ones, and what is popular."""
+    mine = history_of(events_of("me", [f"i{row}" for row in range(30)]))
+    similar = np.arange(N, dtype=np.int64)[::-1]
+    found = candidates_of(mine, 20, similar=similar)
+    profile = summarize(mine, TABLE, NOW)
+    near = neighbourhood(profile, TABLE)
+    lists = (
+        (profile.rows[np.lexsort((profile.rows, -profile.again))], 14),
+        (near.rows[np.lexsort((near.rows, -near.scores))], 3),
+        (similar, 1),
+        (TABLE.popular_at(NOW), 20),
+    )
+    expected: list[int] = []
+    for rows, share in lists:
+        expected += [row for row in rows.tolist() if row not in expected][: min(share, 20 - len(expected))]
+    assert found.rows.tolist() == expected
+    assert len(expected) == 20
 
 
 def test_a_user_of_forgotten_items_is_served_like_a_cold_one() -> None:
@@ -139,10 +166,11 @@ def test_a_catalog_of_one_item_without_events_has_no_candidates_and_does_not_fai
 
 
 def test_a_catalog_of_one_item_and_one_event_recommends_it() -> None:
+    """From the day after, as long as four weeks remember it."""
     table, _ = table_of(catalog(1), events_of("someone", ["i0"]))
-    for now in (START + 1, START + WEEK, START + 99 * WEEK):
-        wanted = [] if now == START + 99 * WEEK and not (table.popular >= 0).any() else [0]
-        assert candidates_of(History.empty(), 10, table, now).rows.tolist() == wanted
+    days = {0: [], 1: [0], 7: [0], 28: [0], 29: [], 700: []}
+    for day, wanted in days.items():
+        assert candidates_of(History.empty(), 10, table, START + day * DAY).rows.tolist() == wanted
 
 
 def test_keeping_some_candidates_keeps_their_columns_together() -> None:

@@ -12,7 +12,7 @@ from models import coldstart, prompts, tagging
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.errors import ArtifactMismatch
-from models.index import create_index, load_index
+from models.index import create_index, grown, load_index
 from models.ports import LLMResult, Token
 from models.tagging import TAG_COLUMNS, LabelCounts, LLMTags, TagItem
 from tests.fakes import FakeEmbedder
@@ -155,7 +155,7 @@ def demand(catalog: Catalog) -> Demand:
     """Users 0-3 buy milk, 0-1 cheese too, 4 wine."""
     user = np.array([0, 1, 2, 3, 0, 1, 4, 0])
     row = np.array([0, 0, 0, 2, 3, 3, 5, 0])
-    return Demand.build(catalog, user, row, np.tile(np.arange(8, dtype=np.float32)[:, None], (1, 7)))
+    return Demand.build(catalog, user, row, np.arange(8, dtype=np.float32), np.arange(8, dtype=np.float32))
 
 
 def test_demand_counts_users_not_events(catalog: Catalog, demand: Demand) -> None:
@@ -225,3 +225,71 @@ def test_one_label_does_not_fill_a_list_while_others_have_items() -> None:
     labels = np.array([1, 1, 1, 2, -1], np.int32)
     assert coldstart.diversify(np.arange(5), labels, 4).tolist() == [0, 1, 3, 4]
     assert coldstart.diversify(np.arange(3), labels, 3).tolist() == [0, 1, 2]
+
+
+# --- items that arrive -----------------------------------------------------------------------------------------------
+
+
+def arriving(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
+    """Items of (item_id, title, category, brand)."""
+    records = [
+        {"item_id": item_id, "title": title, "text": None, "category": category, "brand": brand, "department": None}
+        for item_id, title, category, brand in rows
+    ]
+    return pl.DataFrame(records, schema=ITEMS.schema | {"text": pl.String()})
+
+
+def test_items_behind_the_catalog_are_read_as_if_it_had_been_built_with_them(catalog: Catalog) -> None:
+    more = arriving(("i8", "Whole milk, 3 GA", "MILK", "Alp"), ("i9", "Blue cheese", "CHEESE", "Own"))
+    larger = catalog.with_items(np.array([8, 9]), more, "category", EMBEDDER.embed, grown)
+    whole = pl.concat([ITEMS.with_columns(pl.col("text").cast(pl.String)), more])
+    built = Catalog.build(whole, "category", ["category", "brand", "department"], EMBEDDER, create_index)
+    assert sorted(larger.texts) == sorted(built.texts)
+    for row in range(10):
+        one, other = (found.texts[found.text_of_row[row]] for found in (larger, built))
+        assert one == other
+        text = int(larger.text_of_row[row])
+        assert row in larger.rows(text)
+        np.testing.assert_allclose(larger.vectors[text], EMBEDDER.embed([one])[0], atol=1e-6)
+        assert larger.index.search(larger.vectors[text][None, :], 1)[0][0, 0] == text
+    assert larger.label_of_row.tolist() == built.label_of_row.tolist()
+    assert larger.attributes["brand"].tolist() == built.attributes["brand"].tolist()
+    assert len(catalog.text_of_row) == 8, "the catalog itself stays"
+    assert len(catalog.texts) == 7
+
+
+def test_labels_and_values_unknown_to_training_count_as_absent(catalog: Catalog) -> None:
+    larger = catalog.with_items(
+        np.array([8]), arriving(("i8", "Sake", "RICE WINE", "Far away")), "category", EMBEDDER.embed, grown
+    )
+    assert (larger.label_of_row[8], larger.attributes["brand"][8]) == (-1, -1)
+    assert larger.labels == catalog.labels
+    assert larger.values == catalog.values
+
+
+def test_a_changed_item_leaves_its_old_text(catalog: Catalog) -> None:
+    changed = catalog.with_items(
+        np.array([3]), arriving(("i3", "Red wine", "WINE", None)), "category", EMBEDDER.embed, grown
+    )
+    old, new = int(catalog.text_of_row[3]), int(catalog.text_of_row[5])
+    assert changed.rows(old).tolist() == []
+    assert changed.rows(new).tolist() == [3, 5]
+    assert changed.labels[changed.label_of_row[3]] == "WINE"
+    assert len(changed.texts) == 7, "nothing was embedded"
+    assert changed.index is catalog.index
+    item = TagItem("Cheddar cheese")
+    found = tagging.retrieve(changed, LabelCounts.build(changed), item, EMBEDDER.embed(["Cheddar cheese"])[0])
+    assert label(changed, "CHEESE") in found.proposed, "a text without items has no vote and does no harm"
+
+
+def test_nobody_has_bought_what_arrived(catalog: Catalog) -> None:
+    user, row = np.array([0, 0, 1, 1, 2]), np.array([0, 3, 0, 5, 0])
+    demand = Demand.build(catalog, user, row, np.zeros(8, np.float32), np.zeros(8, np.float32))
+    larger = catalog.with_items(
+        np.array([8]), arriving(("i8", "Goat milk", "MILK", "Own")), "category", EMBEDDER.embed, grown
+    )
+    longer = demand.of(larger)
+    assert longer.item_users.tolist() == [*demand.item_users.tolist(), 0.0]
+    assert longer.label_users.tolist() == demand.label_users.tolist()
+    best = longer.best_in_label[label(catalog, "MILK")].tolist()
+    assert (best[0], best[-1]) == (0, 8)

@@ -7,7 +7,7 @@ import pytest
 
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch
-from models.index import FLAT_BELOW, create_index, load_index
+from models.index import FLAT_BELOW, create_index, grown, load_index
 from models.ports import FloatMatrix
 from tests.fakes import ExactIndex
 
@@ -99,3 +99,54 @@ def test_an_absent_or_damaged_file_is_an_artifact_mismatch(content: bytes | None
         path.write_bytes(content)
     with pytest.raises(ArtifactMismatch, match=r"items\.faiss"):
         load_index(path)
+
+
+def test_a_grown_index_is_exact_and_the_one_it_grew_from_stays() -> None:
+    vectors, queries = unit_rows(900), unit_rows(20, seed=1)
+    base = create_index(vectors[:500])
+    before = base.search(queries, 10)
+    one = grown(base, vectors[500:501])
+    many = grown(one, vectors[501:])
+    rows, similarities = many.search(queries, 10)
+    expected_rows, expected = ExactIndex(vectors).search(queries, 10)
+    assert (rows == expected_rows).all()
+    np.testing.assert_allclose(similarities, expected, atol=1e-6)
+    again = base.search(queries, 10)
+    assert (before[0] == again[0]).all()
+    assert (before[1] == again[1]).all()
+    assert (one.search(queries, 10)[0] == ExactIndex(vectors[:501]).search(queries, 10)[0]).all()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_grown_index_fills_up_with_minus_one(count: int) -> None:
+    index = grown(create_index(unit_rows(count)), unit_rows(1, seed=3))
+    rows, similarities = index.search(unit_rows(1, seed=3), 5)
+    assert rows[0, 0] == count
+    assert (rows[0, count + 1 :] == -1).all()
+    assert (similarities[0, count + 1 :] == -np.inf).all()
+
+
+def test_many_additions_become_a_graph_and_a_new_part_begins() -> None:
+    vectors = unit_rows(FLAT_BELOW + 30)
+    index = grown(create_index(vectors[:10]), vectors[10 : FLAT_BELOW + 10])
+    index = grown(index, vectors[FLAT_BELOW + 10 : FLAT_BELOW + 20])
+    index = grown(index, vectors[FLAT_BELOW + 20 :])
+    assert [len(part) for part in index._parts] == [10, FLAT_BELOW, 20]  # type: ignore[attr-defined]
+    own = [0, 9, 10, 77, FLAT_BELOW + 9, FLAT_BELOW + 10, FLAT_BELOW + 29]
+    assert index.search(vectors[own], 1)[0][:, 0].tolist() == own
+
+
+def test_a_grown_index_is_saved_as_one(tmp_path: Path) -> None:
+    vectors, queries = unit_rows(60), unit_rows(5, seed=1)
+    index = grown(grown(create_index(vectors[:20]), vectors[20:40]), vectors[40:])
+    index.save(tmp_path / "index.faiss")
+    loaded = load_index(tmp_path / "index.faiss")
+    assert (loaded.vectors() == vectors).all()
+    assert (loaded.search(queries, 7)[0] == index.search(queries, 7)[0]).all()
+
+
+def test_an_index_of_another_kind_does_not_grow() -> None:
+    with pytest.raises(TypeError, match="ExactIndex does not grow"):
+        grown(ExactIndex(unit_rows(3)), unit_rows(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shape"):
+        grown(create_index(unit_rows(3)), unit_rows(1, dimension=8)).search(unit_rows(1), 1)

@@ -16,7 +16,6 @@ from features.events import SqliteEventLog, history_of
 from features.history import History
 from features.items import ItemTable
 from features.ports import Event
-from features.schema import RANKING_NAMES
 from features.transforms import assemble, summarize
 from tests.unit.features.shop import (
     CONFIG,
@@ -27,7 +26,6 @@ from tests.unit.features.shop import (
     events_of,
     histories,
     journey,
-    table_of,
     to_frame,
 )
 from training.materialize import (
@@ -196,14 +194,30 @@ def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, part
     assert shown[-len(real.items) :].tobytes() != without[-len(real.items) :].tobytes()
 
 
-def test_statistics_older_than_the_kept_snapshots_are_unknown_not_borrowed_from_the_future() -> None:
-    """Data over more weeks than snapshots are kept: at an early time the oldest snapshot is still the future."""
-    long_ago = events_of("u", ["i0"] * 70, step=WEEK)
-    table, arrays = table_of(catalog(2), long_ago)
-    assert table.times[0] > START + 5 * WEEK
-    profile = summarize(arrays.history(0), table, START + 5 * WEEK)
-    early = assemble(profile, table, np.arange(2), np.zeros(2))
-    late = assemble(summarize(arrays.history(0), table, int(table.times[0])), table, np.arange(2), np.zeros(2))
-    at = RANKING_NAMES.index("i_count_all")
-    assert np.isnan(early[:, at]).all()
-    assert late[0, at] == (table.times[0] - START) // WEEK
+def test_hazards_and_neighbours_of_a_view_are_those_of_what_came_before(real: Journey) -> None:
+    """As if the table had been built on the day, from the events there were."""
+    time = int(np.quantile(real.events.time, 0.4))
+    past = event_arrays(real.frame.filter(pl.col("timestamp").dt.epoch("s") < time), real.items)
+    then, view = (
+        build_item_table(real.workspace.config(), real.items, past),
+        training_view(real.table, real.events, time),
+    )
+    for name in ("neighbours", "similarity", "groups"):
+        assert getattr(then, name).tobytes() == getattr(view, name).tobytes(), name
+    for name in ("hazard", "kind", "factor", "kind_hazard", "hour_lift", "gap_lift", "session_size"):
+        assert getattr(then.repurchase, name).tobytes() == getattr(view.repurchase, name).tobytes(), name
+    assert then.repurchase.mean_size == view.repurchase.mean_size
+    assert then.statistics(time).tobytes() == view.statistics(time).tobytes()
+    assert then.kind_trends(time).tobytes() == view.kind_trends(time).tobytes()
+    assert then.repurchase.hazard.any()
+    whole = training_view(real.table, real.events, None)
+    assert whole.neighbours.tobytes() == real.table.neighbours.tobytes()
+    assert whole.repurchase.hazard.tobytes() == real.table.repurchase.hazard.tobytes()
+    assert whole.repurchase.hazard.tobytes() != view.repurchase.hazard.tobytes()
+
+
+def test_a_view_before_all_events_knows_no_neighbours_and_no_hazards(real: Journey) -> None:
+    view = training_view(real.table, real.events, int(real.events.time.min()))
+    assert (view.neighbours == -1).all()
+    assert not view.repurchase.hazard.any()
+    assert view.repurchase.hazard.shape == real.table.repurchase.hazard.shape

@@ -1,4 +1,4 @@
-"""Targets and groups: whole sessions, split by time, judged by what came before; and the ranker learns from them."""
+"""Groups: what serving would offer at each target's time, judged by what was wanted."""
 
 from __future__ import annotations
 
@@ -8,24 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.candidates import retrieve
+from features.events import history_of
+from features.history import History
 from features.ports import Event
-from features.schema import RANKING_NAMES, schema_hash
+from features.schema import RANKING_NAMES
 from features.transforms import assemble, summarize
-from models.ranker import RankerConfig, fit
-from tests.unit.features.shop import START, WEEK, Journey, catalog, events_of, histories, journey, table_of, to_frame
-from training.evaluate import baselines, per_target
-from training.materialize import EventArrays, event_arrays
-from training.ranking import (
-    Groups,
-    Targets,
-    build_groups,
-    choose,
-    informative,
-    measure_repeats,
-    sessions,
-    split_by_time,
-    wanted,
-)
+from tests.unit.features.shop import START, Journey, catalog, events_of, histories, journey, table_of, to_frame
+from training.materialize import EventArrays, event_arrays, training_view
+from training.protocols import next_basket, temporal
+from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informative, measure_repeats, some
 
 
 @pytest.fixture(scope="module")
@@ -33,101 +24,123 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     return journey(tmp_path_factory.mktemp("journey"), 25)
 
 
-def names(events: EventArrays, targets: Targets) -> list[tuple[int, int]]:
-    return list(zip(targets.user.tolist(), events.session[targets.start].tolist()))
+def window(events: EventArrays, start: int, end: int) -> History:
+    part = slice(start, end)
+    return History(events.key[part], events.time[part], events.session[part], events.kind[part], events.value[part])
 
 
-@given(histories(), histories())
-def test_every_session_is_one_target_with_all_its_items(one: list[Event], two: list[Event]) -> None:
-    """Also where a user's sessions overlap in time, and where two users name theirs alike."""
-    both = one + [Event(e.event_id, "v", e.item_id, e.kind, e.value, e.timestamp, e.session_id) for e in two]
-    arrays = event_arrays(to_frame(both), catalog(12))
-    targets = sessions(arrays)
-    assert len(set(names(arrays, targets))) == len(targets) == len({(e.user_id, e.session_id) for e in both})
-    order = list(zip(targets.user.tolist(), targets.time.tolist()))
-    assert order == sorted(order)
-    found = sorted(
-        (arrays.users[targets.user[n]], int(targets.time[n]), [f"i{row}" for row in wanted(arrays, targets, n)])
-        for n in range(len(targets))
+@pytest.mark.parametrize("repeats", [True, False])
+@pytest.mark.parametrize("name", ["next basket", "temporal"])
+def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey, name: str, repeats: bool) -> None:
+    """Training slices arrays by a protocol's ranges, serving has all events until now: bit for bit the same."""
+    protocol = next_basket(real.frame, real.items) if name == "next basket" else temporal(real.frame, real.items)
+    events, targets = protocol.events, in_time(some(protocol.train, 12, seed=4))
+    view = training_view(real.table, events, int(np.median(targets.time)))
+
+    groups = build_groups(
+        lambda number: window(events, int(events.starts[targets.user[number]]), int(targets.start[number])),
+        lambda time: view if time >= np.median(targets.time) else real.table,
+        targets,
+        lambda number: protocol.wanted(targets, number),
+        repeats,
     )
-    catalogued = {f"i{number}" for number in range(12)}
-    expected = []
-    for user, session in {(e.user_id, e.session_id) for e in both}:
-        mine = [e for e in both if (e.user_id, e.session_id) == (user, session)]
-        items = {e.item_id for e in mine} & catalogued
-        expected.append((user, min(e.timestamp for e in mine), sorted(items, key=lambda item: int(item[1:]))))
-    assert found == sorted(expected)
 
-
-def test_no_session_is_on_two_sides_of_the_split(real: Journey) -> None:
-    targets = sessions(real.events)
-    split = split_by_time(targets)
-    assert split.train <= split.valid <= split.test
-    windows = [(split.train, split.valid), (split.valid, split.test), (split.test, None)]
-    sides = [choose(targets, first, last, 10**9, 0) for first, last in windows]
-    seen = [set(names(real.events, side)) for side in sides]
-    assert all(seen)
-    assert not seen[0] & seen[1]
-    assert not seen[1] & seen[2]
-    assert not seen[0] & seen[2]
-    assert sum(len(side) for side in sides) == int((targets.time >= split.train).sum())
-    assert sides[0].time.max() < split.valid <= sides[1].time.min()
-    assert sides[1].time.max() < split.test <= sides[2].time.min()
-    # Quantiles: the shares are those asked for, to one session of each cut.
-    assert len(sides[2]) == pytest.approx(0.05 * len(targets), abs=2)
-
-
-@given(st.integers(0, 60), st.integers(0, 2**31))
-def test_a_choice_is_the_same_for_the_same_seed_and_keeps_the_order(most: int, seed: int) -> None:
-    n = 50
-    numbers = np.arange(n)
-    targets = Targets(numbers, START + numbers, numbers, numbers + 1)
-    chosen = choose(targets, START + 5, START + 45, most, seed)
-    again = choose(targets, START + 5, START + 45, most, seed)
-    assert chosen.start.tolist() == again.start.tolist()
-    assert len(chosen) == min(most, 40)
-    assert (np.diff(chosen.start) > 0).all()
-    assert ((chosen.time >= START + 5) & (chosen.time < START + 45)).all()
-
-
-def test_another_seed_chooses_others() -> None:
-    numbers = np.arange(1_000)
-    targets = Targets(numbers, START + numbers, numbers, numbers + 1)
-    one, two = (choose(targets, START, None, 100, seed).start.tolist() for seed in (1, 2))
-    assert one != two
-
-
-def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey) -> None:
-    targets = choose(sessions(real.events), 0, None, 12, seed=4)
-    groups = build_groups(real.events, real.table, targets, repeats=True)
     ends = np.cumsum(groups.sizes)
     assert groups.matrix.shape == (ends[-1], len(RANKING_NAMES))
-    assert len(groups.relevance) == ends[-1]
+    assert len(groups.relevance) == len(groups.rows) == ends[-1]
     for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
         time = int(targets.time[number])
-        # Serving has this user's events only up to now.
-        seen = real.events.history(int(targets.user[number])).before(time)
-        profile = summarize(seen, real.table, time)
-        found = retrieve(profile, real.table, 200)
-        matrix = assemble(profile, real.table, found.rows, found.copurchase)
+        table = view if time >= np.median(targets.time) else real.table
+        # Serving has this user's events only up to now, from bytes.
+        seen = History.decode(events.history(int(targets.user[number])).before(time).encode())
+        profile = summarize(seen, table, time)
+        found = retrieve(profile, table, CANDIDATES, repeats=repeats)
+        matrix = assemble(profile, table, found.rows, found.copurchase)
         assert matrix.tobytes() == groups.matrix[start:end].tobytes()
-        bought = set(wanted(real.events, targets, number).tolist())
+        assert found.rows.tolist() == groups.rows[start:end].tolist()
+        bought = set(protocol.wanted(targets, number).tolist())
         assert groups.relevance[start:end].tolist() == [int(row in bought) for row in found.rows.tolist()]
         assert int(groups.relevance[start:end].sum()) + int(groups.missed[number]) == len(bought)
 
 
+@given(histories(), st.integers(0, 21))
+def test_events_from_the_targets_time_on_move_nothing_of_it(events: list[Event], slot: int) -> None:
+    """A history that reaches past the target is cut at its time: what it wants cannot be seen."""
+    table, _ = table_of(catalog(12), events_of("v", ["i1", "i2", "i1", "i3"]))
+    time = START + slot * 40_000
+    one = np.array([0])
+    targets = Targets(one, np.array([time]), one, one)
+
+    def groups(history: History) -> Groups:
+        return build_groups(lambda _: history, lambda _: table, targets, lambda _: np.array([1, 2]), repeats=True)
+
+    whole, cut = (groups(history_of(some)) for some in (events, [e for e in events if e.timestamp < time]))
+    assert whole.matrix.tobytes() == cut.matrix.tobytes()
+    assert whole.rows.tolist() == cut.rows.tolist()
+
+
 def test_no_targets_give_empty_groups_of_all_columns(real: Journey) -> None:
-    groups = build_groups(real.events, real.table, choose(sessions(real.events), 0, 1, 10, 0), repeats=True)
+    none = np.empty(0, np.int64)
+    groups = build_groups(
+        lambda _: History.empty(), lambda _: real.table, Targets(none, none, none, none), lambda _: none, repeats=True
+    )
     assert groups.matrix.shape == (0, len(RANKING_NAMES))
-    assert (len(groups.relevance), len(groups.sizes), len(groups.missed)) == (0, 0, 0)
+    assert (len(groups.rows), len(groups.relevance), len(groups.sizes), len(groups.missed)) == (0, 0, 0, 0)
+    assert len(informative(groups).sizes) == 0
+
+
+def test_a_user_without_history_is_offered_what_is_popular_and_all_else_is_missed(real: Journey) -> None:
+    one = np.array([0])
+    time = int(real.events.time.max())
+    targets = Targets(one, np.array([time]), one, one)
+    popular = real.table.popular_at(time)[:CANDIDATES]
+    unpopular = int(np.setdiff1d(np.arange(len(real.table)), real.table.popular_at(time))[0])
+    groups = build_groups(
+        lambda _: History.empty(),
+        lambda _: real.table,
+        targets,
+        lambda _: np.sort(np.array([int(popular[3]), unpopular])),
+        repeats=True,
+    )
+    assert groups.rows.tolist() == popular.tolist()
+    assert np.flatnonzero(groups.relevance).tolist() == [3]
+    assert (groups.sizes.tolist(), groups.missed.tolist()) == ([len(popular)], [1])
+
+
+def numbered(n: int) -> Targets:
+    numbers = np.arange(n)
+    return Targets(numbers, START + (numbers * 7) % n, numbers, numbers + 1)
+
+
+@given(st.integers(0, 60), st.integers(0, 2**31))
+def test_a_choice_is_the_same_for_the_same_seed_and_keeps_the_order(most: int, seed: int) -> None:
+    chosen, again = some(numbered(50), most, seed), some(numbered(50), most, seed)
+    assert chosen.start.tolist() == again.start.tolist()
+    assert len(chosen) == min(most, 50)
+    assert (np.diff(chosen.start) > 0).all()
+
+
+def test_another_seed_chooses_others() -> None:
+    one, two = (some(numbered(1_000), 100, seed).start.tolist() for seed in (1, 2))
+    assert one != two
+
+
+def test_targets_in_time_are_the_same_ones() -> None:
+    ordered = in_time(numbered(50))
+    assert (np.diff(ordered.time) >= 0).all()
+    assert sorted(ordered.user.tolist()) == list(range(50))
+    assert (ordered.time == numbered(50).time[ordered.user]).all()
 
 
 def test_only_targets_with_a_hit_inform() -> None:
     matrix = np.arange(12, dtype=np.float32).reshape(6, 2)
-    groups = Groups(matrix, np.array([0, 0, 1, 0, 0, 1], np.int32), np.array([2, 2, 0, 2], np.int32), np.arange(4))
+    relevance = np.array([0, 0, 1, 0, 0, 1], np.int32)
+    groups = Groups(matrix, np.arange(6), relevance, np.array([2, 2, 0, 2], np.int32), np.arange(4, dtype=np.int32))
     kept = informative(groups)
     assert kept.matrix.tolist() == matrix[2:].tolist()
+    assert kept.rows.tolist() == [2, 3, 4, 5]
     assert (kept.sizes.tolist(), kept.missed.tolist(), kept.relevance.tolist()) == ([2, 2], [1, 3], [1, 0, 0, 1])
+    assert informative(kept).matrix.tolist() == kept.matrix.tolist()
 
 
 def test_repeats_tell_groceries_from_films() -> None:
@@ -136,49 +149,3 @@ def test_repeats_tell_groceries_from_films() -> None:
     milk = event_arrays(to_frame(events_of("u", ["i0", "i0", "i0", "i1"])), catalog(3))
     assert measure_repeats(milk) == pytest.approx(0.5)
     assert measure_repeats(event_arrays(to_frame([]), catalog(3))) == 0.0
-
-
-def regular_shoppers(users: int = 40, weeks: int = 30, seed: int = 9) -> list[Event]:
-    """Everybody buys milk (i0..i2) weekly, and each of eight own items exactly every fourth week, two a week.
-
-    What comes next follows from the days since the last time; popularity and counts do not tell the eight apart.
-    """
-    rng = np.random.default_rng(seed)
-    events = []
-    for user in range(users):
-        own = rng.choice(np.arange(3, 60), 8, replace=False)
-        shift = int(rng.integers(0, 4))
-        for week in range(weeks):
-            due = own[2 * ((week + shift) % 4) :][:2]
-            time = START + week * WEEK + user * 3_600
-            events += [
-                Event(f"{user}-{week}-{item}", f"u{user:02}", f"i{item}", "purchase", 1.0, time, f"{user}-{week}")
-                for item in [int(rng.integers(0, 3)), *due.tolist()]
-            ]
-    return events
-
-
-def test_a_pattern_that_predicts_perfectly_is_learned() -> None:
-    """The ranker finds what is due and beats popularity and counting by more than their noise."""
-    table, arrays = table_of(catalog(60), regular_shoppers())
-    targets = sessions(arrays)
-    split = split_by_time(targets, 0.5, 0.8, 0.9)
-    train, valid, test = (
-        informative(build_groups(arrays, table, choose(targets, first, last, 300, 1), repeats=True))
-        for first, last in ((split.train, split.valid), (split.valid, split.test), (split.test, None))
-    )
-    config = RankerConfig(trees=60, min_leaf=20, threads=2)
-    ranker = fit(
-        config,
-        RANKING_NAMES,
-        (train.matrix, train.relevance, train.sizes),
-        (valid.matrix, valid.relevance, valid.sizes),
-        {"schema_hash": schema_hash()},
-    )
-    learned = per_target(ranker.predict(test.matrix), test, 10)["ndcg@10"]
-    counted = {name: per_target(scores, test, 10)["ndcg@10"] for name, scores in baselines(test).items()}
-    for name, baseline in counted.items():
-        gain = learned - baseline
-        # 99.9 % of a paired bootstrap would agree: the mean gain is more than 3.3 standard errors above nothing.
-        assert gain.mean() > 3.3 * gain.std(ddof=1) / np.sqrt(len(gain)), name
-    assert learned.mean() > 0.9

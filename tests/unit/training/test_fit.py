@@ -1,0 +1,309 @@
+"""Fitting on a protocol: views of the past, shortened histories, no leak through either; and the ranker learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.candidates import retrieve
+from features.history import History
+from features.ports import Event
+from features.schema import RANKING_NAMES, schema_hash
+from features.transforms import assemble, summarize
+from models.ranker import VARIANTS, RankerConfig
+from tests.unit.features.shop import (
+    CONFIG,
+    START,
+    WEEK,
+    Journey,
+    catalog,
+    events_of,
+    histories,
+    journey,
+    to_frame,
+)
+from training.config import TrainConfig
+from training.evaluate import baselines, per_target
+from training.fit import SHORTENED, Tandem, Views, fit_ranker
+from training.materialize import build_item_table, event_arrays, training_view
+from training.protocols import BUCKETS, Protocol, next_basket, temporal, truncated_at_random
+from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, some
+
+PROTOCOLS: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Protocol]] = {
+    "next basket": next_basket,
+    "temporal": temporal,
+}
+QUICK = TrainConfig(
+    llm=None,
+    train_sessions=40,
+    valid_sessions=20,
+    search=False,
+    ranker=RankerConfig(trees=8, min_leaf=5, threads=1),
+)
+LONGEST = max(high for _, high in BUCKETS if high is not None)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Journey:
+    return journey(tmp_path_factory.mktemp("journey"), 25)
+
+
+@pytest.fixture(scope="module", params=list(PROTOCOLS))
+def protocol(request: pytest.FixtureRequest, real: Journey) -> Protocol:
+    return PROTOCOLS[request.param](real.frame, real.items)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["repeats", "no repeats"])
+def fitted(request: pytest.FixtureRequest, real: Journey, protocol: Protocol) -> Tandem:
+    return fit_ranker(QUICK, protocol, real.table, request.param, {"data_hash": "x"})
+
+
+def all_targets(protocol: Protocol) -> Targets:
+    parts = (protocol.train, protocol.valid, protocol.test)
+    return Targets(
+        *(np.concatenate([getattr(part, column) for part in parts]) for column in ("user", "time", "start", "end"))
+    )
+
+
+def test_a_view_is_the_newest_that_is_not_newer_than_the_time(real: Journey, protocol: Protocol) -> None:
+    """And it holds the neighbours and hazards of what came before its own time."""
+    events = protocol.events
+    views = Views.build(real.table, events, all_targets(protocol).time)
+    assert views.times == sorted(set(views.times))
+    assert len(views.times) == len(views.tables) > 1
+    for time, table in zip(views.times, views.tables, strict=True):
+        then = training_view(real.table, events, time)
+        assert table.neighbours.tobytes() == then.neighbours.tobytes()
+        assert table.repurchase.hazard.tobytes() == then.repurchase.hazard.tobytes()
+    moments = [*views.times, *(time - 1 for time in views.times), *(time + 1 for time in views.times), 0, 2**40]
+    for moment in moments:
+        older = [table for time, table in zip(views.times, views.tables, strict=True) if time <= moment]
+        assert views.at(moment) is (older[-1] if older else views.nothing)
+    assert (views.nothing.neighbours == -1).all()
+    assert not views.nothing.repurchase.hazard.any()
+
+
+def test_views_of_no_targets_know_nothing(real: Journey) -> None:
+    views = Views.build(real.table, real.events, np.empty(0, np.int64))
+    assert views.times == []
+    assert views.at(2**40) is views.nothing
+
+
+def groups_of(protocol: Protocol, views: Views, targets: Targets, since: npt.NDArray[np.int64]) -> Groups:
+    """As the ranker's training data is built."""
+    events = protocol.events
+
+    def history(number: int) -> History:
+        part = slice(int(since[number]), int(targets.start[number]))
+        return History(events.key[part], events.time[part], events.session[part], events.kind[part], events.value[part])
+
+    return build_groups(history, views.at, targets, lambda number: protocol.wanted(targets, number), repeats=True)
+
+
+def planted(real: Journey, name: str, users: list[str], time: int) -> pl.DataFrame:
+    """What a leak would show: users known and new buy much of what is rare, from ``time`` on, that day and later.
+
+    In the temporal protocol also within sessions that began before; a next basket is one whole, at its first time.
+    """
+    rare = real.items["item_id"].to_list()[::-7][:40]
+    mine = real.frame.filter(pl.col("user_id").is_in(users))["session_id"].unique().sort().to_list()
+    sessions = ["~planted", *(mine[:2] if name == "temporal" else [])]
+    plants = [
+        Event(f"{who}{offset}{n}{session}", who, item, "purchase", 50.0, time + offset, f"{session}{offset}{who}")
+        if session == "~planted"
+        else Event(f"{who}{offset}{n}{session}", who, item, "purchase", 50.0, time + offset, session)
+        for who in (*users, "nobody yet")
+        for offset in (0, 1, 3_600, 3 * WEEK)
+        for session in sessions
+        for n, item in enumerate(rare)
+    ]
+    return to_frame(plants).select(real.frame.columns).cast(real.frame.schema)
+
+
+@pytest.mark.parametrize("part", [0.05, 0.4, 0.9])
+@pytest.mark.parametrize("name", list(PROTOCOLS))
+def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, name: str, part: float) -> None:
+    """Plants future events of a target's own user and of others: candidates, features and relevance stay bit for bit.
+
+    Through everything training reads: histories, statistics of the day, kinds, and the neighbours and hazards of views.
+    """
+    protocol = PROTOCOLS[name](real.frame, real.items)
+    every = all_targets(protocol)
+    time = int(np.quantile(every.time, part, method="lower"))
+    own = [protocol.events.users[user] for user in every.user[every.time == time][:1]]
+    users = [*own, real.events.users[0], real.events.users[-1]]
+    frame = pl.concat([real.frame, planted(real, name, users, time)])
+    frame = frame.sort("user_id", "timestamp", "session_id", maintain_order=True)
+    later = PROTOCOLS[name](frame, real.items)
+
+    targets = every.take(every.time <= time)
+    users_after = np.array([later.events.users.index(user) for user in protocol.events.users])[targets.user]
+    shift = later.events.starts[users_after] - protocol.events.starts[targets.user]
+    same = Targets(users_after, targets.time, targets.start + shift, targets.end + shift)
+
+    # The table is built of all events there are, as in training.
+    table = build_item_table(real.workspace.config(), real.items, event_arrays(frame, real.items))
+    before, after = (
+        Views.build(each, events, every.time) for each, events in ((real.table, protocol.events), (table, later.events))
+    )
+    one = groups_of(protocol, before, targets, protocol.since(targets))
+    other = groups_of(later, after, same, later.since(same))
+
+    assert int((targets.time == time).sum())
+    assert one.rows.tolist() == other.rows.tolist()
+    assert one.matrix.tobytes() == other.matrix.tobytes()
+    if name == "next basket":
+        assert one.relevance.tolist() == other.relevance.tolist()
+        assert one.missed.tolist() == other.missed.tolist()
+    # The plant is there: a day later the statistics show it, and a later view its neighbours and hazards.
+    assert table.statistics(time + 86_400).tobytes() != real.table.statistics(time + 86_400).tobytes()
+    seen = training_view(table, later.events, time + 2)
+    assert seen.neighbours.tobytes() != training_view(real.table, protocol.events, time + 2).neighbours.tobytes()
+
+
+def test_test_groups_are_what_serving_computes(fitted: Tandem) -> None:
+    """From whole histories, with the view of the target's time."""
+    protocol, views = fitted.protocol, fitted.views
+    targets = in_time(some(all_targets(protocol), 16, seed=2))
+    groups = fitted.groups(targets)
+    ends = np.cumsum(groups.sizes)
+    for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
+        time, user = int(targets.time[number]), int(targets.user[number])
+        table = views.at(time)
+        profile = summarize(protocol.events.history(user).before(time), table, time)
+        found = retrieve(profile, table, CANDIDATES, repeats=fitted.repeats)
+        assert groups.rows[start:end].tolist() == found.rows.tolist()
+        assert groups.matrix[start:end].tobytes() == assemble(profile, table, found.rows, found.copurchase).tobytes()
+        wanted, had = (sets.of(number) for sets in (protocol.wanted_sets(targets), protocol.had_sets(targets)))
+        if not fitted.repeats:
+            wanted = np.setdiff1d(wanted, had)
+            assert not set(found.rows.tolist()) & set(had.tolist())
+        hits = set(found.rows.tolist()) & set(wanted.tolist())
+        assert int(groups.relevance[start:end].sum()) == len(hits)
+        assert int(groups.missed[number]) == len(wanted) - len(hits)
+
+
+def test_recommendations_are_the_best_scored_candidates(fitted: Tandem) -> None:
+    protocol = fitted.protocol
+    targets = some(protocol.test, 6, seed=3)
+    groups = fitted.groups(targets)
+    scores, ends = fitted.ranker.predict(groups.matrix), np.cumsum(groups.sizes)
+    found = fitted.recommend(targets, 10)
+    assert found.shape == (len(targets), 10)
+    for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
+        best = groups.rows[start:end][np.argsort(-scores[start:end], kind="stable")[:10]]
+        assert found[number].tolist() == [*best.tolist(), *[-1] * (10 - len(best))]
+    # Without a history only what is popular is left, and more than there are candidates is padding.
+    cold = fitted.recommend(targets, CANDIDATES + 5, targets.start)
+    assert (cold[:, -5:] == -1).all()
+    for number, time in enumerate(targets.time.tolist()):
+        assert set(cold[number].tolist()) - {-1} <= set(fitted.views.at(time).popular_at(time).tolist())
+
+
+def test_the_ranker_says_what_it_was_fitted_on(fitted: Tandem) -> None:
+    manifest = fitted.ranker.manifest
+    assert tuple(manifest["columns"]) == RANKING_NAMES
+    assert manifest["schema_hash"] == schema_hash()
+    assert manifest["protocol"] == fitted.protocol.name
+    assert manifest["data_hash"] == "x"
+    assert manifest["repeats"] is fitted.repeats
+    assert manifest["targets"] == {"train": 40 + int(40 * SHORTENED), "valid": min(20, len(fitted.protocol.valid))}
+    assert fitted.parameters["trees"] == 8
+    assert set(fitted.importance) <= set(RANKING_NAMES)
+
+
+def test_parameters_are_chosen_among_the_variants(real: Journey) -> None:
+    protocol = next_basket(real.frame, real.items)
+    config = QUICK.model_copy(update={"search": True})
+    chosen = fit_ranker(config, protocol, real.table, True, {}).parameters
+    assert any(all(chosen[name] == value for name, value in variant.items()) for variant in VARIANTS)
+    assert (chosen["trees"], chosen["learning_rate"]) == (8, QUICK.ranker.learning_rate)
+
+
+@given(st.lists(histories(), min_size=1, max_size=3), st.integers(0, 2**31), st.sampled_from(list(PROTOCOLS)))
+def test_shortened_histories_keep_within_bounds(several: list[list[Event]], seed: int, name: str) -> None:
+    """They end at the target, begin with a session of its user, and hold no more sessions than the buckets allow."""
+    events = [
+        Event(e.event_id, f"u{number}", e.item_id, e.kind, e.value, e.timestamp, e.session_id)
+        for number, own in enumerate(several)
+        for e in own
+    ]
+    if not events:
+        return
+    protocol = PROTOCOLS[name](to_frame(events), catalog(12))
+    for targets in (protocol.train, protocol.valid, protocol.test):
+        since = truncated_at_random(protocol, targets, seed)
+        assert since.tolist() == truncated_at_random(protocol, targets, seed).tolist()
+        assert (since >= protocol.since(targets)).all()
+        assert (since <= targets.start).all()
+        for start, end in zip(since.tolist(), targets.start.tolist()):
+            sessions = protocol.events.session[start:end]
+            assert (np.diff(sessions) != 0).sum() + bool(len(sessions)) <= LONGEST
+            if start < end and start not in protocol.events.starts:
+                assert protocol.events.session[start] != protocol.events.session[start - 1]
+
+
+def test_shortened_histories_have_all_lengths_of_the_buckets() -> None:
+    events = [e for user in range(60) for e in events_of(f"u{user:02}", ["i0", "i1"] * 20, START + user)]
+    protocol = next_basket(to_frame(events), catalog(3))
+    lengths = protocol.train.start - truncated_at_random(protocol, protocol.train, 5)
+    assert set(lengths.tolist()) == set(range(LONGEST + 1))
+    # Five buckets, each drawn equally often: 600 draws, within four standard errors.
+    for low, high in BUCKETS[:-1]:
+        share = float(((lengths >= low) & (lengths <= (high or 0))).mean())
+        assert abs(share - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(lengths))
+
+
+def regular_shoppers(users: int = 40, weeks: int = 30, seed: int = 9) -> list[Event]:
+    """Everybody buys milk (i0..i2) weekly, and each of eight own items exactly every fourth week, two a week.
+
+    What comes next follows from the days since the last time; popularity and counts do not tell the eight apart.
+    """
+    rng = np.random.default_rng(seed)
+    events = []
+    for user in range(users):
+        own = rng.choice(np.arange(3, 60), 8, replace=False)
+        shift = int(rng.integers(0, 4))
+        for week in range(weeks):
+            due = own[2 * ((week + shift) % 4) :][:2]
+            time = START + week * WEEK + user * 3_600
+            events += [
+                Event(f"{user}-{week}-{item}", f"u{user:02}", f"i{item}", "purchase", 1.0, time, f"{user}-{week}")
+                for item in [int(rng.integers(0, 3)), *due.tolist()]
+            ]
+    return events
+
+
+def test_a_pattern_that_predicts_perfectly_is_learned() -> None:
+    """The ranker finds what is due and beats popularity and counting by more than their noise."""
+    frame = to_frame(regular_shoppers())
+    protocol = next_basket(frame, catalog(60))
+    table = build_item_table(CONFIG, catalog(60), event_arrays(frame, catalog(60)))
+    config = QUICK.model_copy(
+        update={"train_sessions": 400, "valid_sessions": 40, "ranker": RankerConfig(trees=60, min_leaf=20, threads=1)}
+    )
+    system = fit_ranker(config, protocol, table, True, {})
+    test = system.groups(protocol.test)
+    learned = per_target(system.ranker.predict(test.matrix), test, 10)["ndcg@10"]
+    counted = {name: per_target(scores, test, 10)["ndcg@10"] for name, scores in baselines(test).items()}
+    for name, baseline in counted.items():
+        gain = learned - baseline
+        # 99.9 % of a paired bootstrap would agree: the mean gain is more than 3.3 standard errors above nothing.
+        assert gain.mean() > 3.3 * gain.std(ddof=1) / np.sqrt(len(gain)), name
+    assert learned.mean() > 0.9
+
+
+def test_training_targets_are_not_older_than_the_first_view(real: Journey) -> None:
+    """Otherwise most of what the ranker sees first would have no neighbours and no hazards, unlike all it serves."""
+    protocol = next_basket(real.frame, real.items)
+    views = Views.build(real.table, protocol.events, all_targets(protocol).time)
+    system = fit_ranker(QUICK.model_copy(update={"train_sessions": 10**6}), protocol, real.table, True, {})
+    late = int((protocol.train.time >= views.times[0]).sum())
+    assert 0 < late < len(protocol.train)
+    assert system.ranker.manifest["targets"]["train"] == late + int(late * SHORTENED)

@@ -1,0 +1,250 @@
+"""Fitting the ranker on a protocol's targets, for a release and for its evaluation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from features.arrivals import catalog_items
+from features.history import History
+from features.items import ItemTable
+from features.schema import RANKING_NAMES, schema_hash
+from features.statistics import Activity
+from features.workspace import Workspace
+from models import ranker
+from models.ranker import LightGBMRanker, RankerConfig
+from training.config import TrainConfig
+from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
+from training.protocols import ItemSets, Protocol, truncated_at_random
+from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informative, measure_repeats, some
+
+VIEWS: Final = (0.02, 0.25, 0.5, 0.75)
+"""Quantiles of the targets' times at which neighbours and hazards are learned anew: each target uses the newest that
+came before it, so no later basket speaks for it, and none is judged by knowledge a year old."""
+SHORTENED: Final = 0.2
+"""Further training targets with their histories cut short, as a share: the ranker must know new users as well."""
+REPEATS_FROM: Final = 0.1
+"""Share of repeated events from which on repeats are recommended; films and books stay far below."""
+SEARCH_TARGETS: Final = 2_500
+"""Targets on which parameters are compared before the chosen ones are fitted on all."""
+_CHUNK: Final = 500
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(slots=True)
+class Views:
+    """Item tables as they could have been built at some times; `at` gives the newest one by a time."""
+
+    times: list[int]
+    tables: list[ItemTable]
+    nothing: ItemTable
+    """Before the first: no neighbours and no hazards."""
+
+    @staticmethod
+    def build(table: ItemTable, events: EventArrays, targets: npt.NDArray[np.int64]) -> Views:
+        """``targets``: the times of all targets (seconds)."""
+        quantiles = np.quantile(targets, VIEWS, method="lower") if len(targets) else np.empty(0)
+        times = sorted({int(time) for time in quantiles})
+        return Views(
+            times,
+            [training_view(table, events, time) for time in times],
+            training_view(table, events, int(events.time.min(initial=0))),
+        )
+
+    def at(self, time: int) -> ItemTable:
+        newest = int(np.searchsorted(self.times, time, side="right")) - 1
+        return self.tables[newest] if newest >= 0 else self.nothing
+
+
+@dataclass(slots=True)
+class Tandem:
+    """The ranker as a recommender of one protocol: retrieval, features and trees, exactly as they serve."""
+
+    protocol: Protocol
+    views: Views
+    ranker: LightGBMRanker
+    repeats: bool
+    name: str = field(default="tandem", init=False)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {**self.ranker.manifest["parameters"], "rounds": self.ranker.manifest["rounds"]}
+
+    @property
+    def importance(self) -> Mapping[str, float]:
+        return self.ranker.importance()
+
+    def groups(self, targets: Targets, progress: Progress = lambda *_: None) -> Groups:
+        """Candidates, features and relevance of the targets, with their whole histories."""
+        return _groups(
+            self.protocol,
+            self.views,
+            targets,
+            self.protocol.since(targets),
+            self.repeats,
+            lambda done: progress("ranker: test features", done),
+        )
+
+    def recommend(self, targets: Targets, k: int, since: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+        """Best item rows of each target [targets, k], padded with -1."""
+        found = np.full((len(targets), k), -1, np.int64)
+        since = self.protocol.since(targets) if since is None else since
+        order = np.argsort(targets.time, kind="stable")
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            groups = _groups(self.protocol, self.views, targets.take(chunk), since[chunk], self.repeats)
+            scores = self.ranker.predict(groups.matrix)
+            ends = np.cumsum(groups.sizes)
+            for number, begin, end in zip(chunk, ends - groups.sizes, ends):
+                best = np.argsort(-scores[begin:end], kind="stable")[:k]
+                found[number, : len(best)] = groups.rows[begin:end][best]
+        return found
+
+
+def repeats_of(config: TrainConfig, events: EventArrays) -> bool:
+    """Whether items a user had are recommended again: as configured, or as measured."""
+    if config.repeats == "measure":
+        return measure_repeats(events) >= REPEATS_FROM
+    return config.repeats == "always"
+
+
+def system_of(
+    workspace: Workspace, config: TrainConfig, progress: Progress = lambda *_: None
+) -> tuple[Callable[[Protocol], Tandem], bool]:
+    """What fits the system on a protocol's past, for its evaluation; and whether items are recommended again."""
+    catalog, items = workspace.config(), catalog_items(workspace)
+    repeats = repeats_of(config, event_arrays(load_events(workspace), items))
+
+    def fit(protocol: Protocol) -> Tandem:
+        table = build_item_table(catalog, items, protocol.events)
+        return fit_ranker(config, protocol, table, repeats, {"data_hash": catalog.data_hash}, progress)
+
+    return fit, repeats
+
+
+def fit_ranker(
+    config: TrainConfig,
+    protocol: Protocol,
+    table: ItemTable,
+    repeats: bool,
+    facts: Mapping[str, Any],
+    progress: Progress = lambda *_: None,
+) -> Tandem:
+    """Choose parameters on the validation targets, fit on the training targets, stop early by validation NDCG@10.
+
+    ``table``: of the catalog; what it learned of neighbours and hazards is learned anew for each view.
+    """
+    events = protocol.events
+    known = events.row >= 0
+    # A protocol may move a basket by a second, over midnight: a day's counts must follow it.
+    activity = Activity.count(events.user[known], events.row[known], events.time[known], len(table))
+    views = Views.build(
+        replace(table, activity=activity, _days={}),
+        protocol.events,
+        np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
+    )
+    train, since = _training_targets(config, protocol, views)
+    valid = in_time(some(protocol.valid, config.valid_sessions, config.seed + 1))
+
+    def groups(name: str, targets: Targets, since: npt.NDArray[np.int64]) -> Groups:
+        built = _groups(
+            protocol, views, targets, since, repeats, lambda done: progress(f"ranker: {name} features", done)
+        )
+        return informative(built)
+
+    learn = groups("train", train, since)
+    stop = groups("valid", valid, protocol.since(valid))
+    chosen = search(config.ranker, learn, stop, progress) if config.search else config.ranker
+    fitted = ranker.fit(
+        chosen,
+        RANKING_NAMES,
+        (learn.matrix, learn.relevance, learn.sizes),
+        (stop.matrix, stop.relevance, stop.sizes),
+        {
+            "schema_hash": schema_hash(),
+            "protocol": protocol.name,
+            "targets": {"train": len(train), "valid": len(valid)},
+            "candidates": CANDIDATES,
+            "repeats": repeats,
+            **facts,
+        },
+        lambda done: progress("ranker: boosting", done),
+    )
+    return Tandem(protocol, views, fitted, repeats)
+
+
+def search(config: RankerConfig, learn: Groups, stop: Groups, progress: Progress) -> RankerConfig:
+    """The best on validation of a few sizes of tree, compared on a part of the training data."""
+    part = _first(learn, SEARCH_TARGETS)
+    best, chosen = -1.0, config
+    variants = [config.model_copy(update=change) for change in ranker.VARIANTS]
+    for number, variant in enumerate(variants):
+        progress("ranker: choosing parameters", number / len(variants))
+        quick = variant.model_copy(update={"learning_rate": 0.15, "trees": min(config.trees, 80), "patience": 10})
+        tried = ranker.fit(
+            quick,
+            RANKING_NAMES,
+            (part.matrix, part.relevance, part.sizes),
+            (stop.matrix, stop.relevance, stop.sizes),
+            {},
+        )
+        score = float(tried.manifest["validation_ndcg@10"])
+        if score > best:
+            best, chosen = score, variant
+    return chosen
+
+
+def _first(groups: Groups, targets: int) -> Groups:
+    """Every so manieth target, ``targets`` at most: spread over time as all of them are."""
+    if len(groups.sizes) <= targets:
+        return groups
+    keep = np.zeros(len(groups.sizes), bool)
+    keep[np.linspace(0, len(keep) - 1, targets).astype(np.int64)] = True
+    rows = np.repeat(keep, groups.sizes)
+    return Groups(
+        groups.matrix[rows], groups.rows[rows], groups.relevance[rows], groups.sizes[keep], groups.missed[keep]
+    )
+
+
+def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> tuple[Targets, npt.NDArray[np.int64]]:
+    """Targets with whole histories and some with shortened ones, by time; and the first event each may see."""
+    known = protocol.train
+    if views.times:
+        # Before the first view there are no neighbours and no hazards: such targets would teach to do without.
+        late = known.time >= views.times[0]
+        known = known.take(late) if late.any() else known
+    whole = some(known, config.train_sessions, config.seed)
+    short = some(known, int(len(whole) * SHORTENED), config.seed + 3)
+    targets = Targets(
+        *(np.concatenate((getattr(whole, name), getattr(short, name))) for name in ("user", "time", "start", "end"))
+    )
+    since = np.concatenate((protocol.since(whole), truncated_at_random(protocol, short, config.seed)))
+    order = np.argsort(targets.time, kind="stable")
+    return targets.take(order), since[order]
+
+
+def _groups(
+    protocol: Protocol,
+    views: Views,
+    targets: Targets,
+    since: npt.NDArray[np.int64],
+    repeats: bool,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Groups:
+    events = protocol.events
+    wanted: ItemSets = protocol.wanted_sets(targets)
+    if not repeats:
+        wanted = wanted.keep(~wanted.inside(protocol.had_sets(targets)))
+
+    def history(number: int) -> History:
+        window = slice(int(since[number]), int(targets.start[number]))
+        return History(
+            events.key[window], events.time[window], events.session[window], events.kind[window], events.value[window]
+        )
+
+    return build_groups(history, views.at, targets, wanted.of, repeats, progress)

@@ -1,0 +1,1 @@
+"""The evaluation of the ranking: run, table, HTML and the record of runs."""

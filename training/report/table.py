@@ -1,0 +1,105 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from training.report.build import SYSTEM
+
+COLUMNS: Final = ("recall@10", "ndcg@10", "phr@10", "recall@20", "ndcg@20", "phr@20")
+SPLITS: Final = ("ndcg@10/repeat", "ndcg@10/explore")
+TITLES: Final = {"next_basket": "Next basket", "temporal": "Temporal split"}
+
+
+def render(result: Mapping[str, Any]) -> RenderableType:
+    """Tables of the protocols, buckets and what is beyond accuracy, each followed by its sentence."""
+    parts: list[RenderableType] = []
+    for name, protocol in result["protocols"].items():
+        if "skipped" in protocol:
+            parts.append(Text(f"{TITLES[name]}: not run, {protocol['skipped']}\n"))
+            continue
+        parts += [_models(TITLES[name], protocol), Text(gain_sentence(protocol["gain"]) + "\n")]
+    if result["buckets"]:
+        parts += [_buckets(result["buckets"]), Text("")]
+    if result.get("beyond_accuracy"):
+        parts += [_beyond(result["beyond_accuracy"]), Text(bias_sentence(result))]
+    return Group(*parts)
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def span(interval: Mapping[str, Any]) -> str:
+    """An interval of a difference, with signs."""
+    return f"{number(interval['mean'], True)} [{number(interval['low'], True)}, {number(interval['high'], True)}]"
+
+
+def gain_sentence(gain: Mapping[str, Any]) -> str:
+    """What the system gains over the best baseline, and over the best one on explore items."""
+    explore = gain["explore"]
+    sentence = f"Gain over {gain['best_baseline']} in NDCG@10: {span(gain['ndcg@10'])}"
+    if explore["ndcg@10"]["mean"] is not None:
+        sentence += f"; over {explore['best_baseline']} on explore items: {span(explore['ndcg@10'])}"
+    return sentence + " (paired bootstrap, 95 %)."
+
+
+def bias_sentence(result: Mapping[str, Any]) -> str:
+    """Which users are served worst."""
+    worst, least = result["worst_slice"], result["least_gain_slice"]
+    if worst is None or least is None:
+        return "No slices: users have no attributes, or no value of one has enough targets."
+    return (
+        f"Worst slice: {worst['attribute']} = {worst['value']}, NDCG@10 {number(worst['mean'])} "
+        f"[{number(worst['low'])}, {number(worst['high'])}], {worst['n']} targets; everybody: "
+        f"{number(result['everybody']['mean'])}. Least gain over the best baseline: {least['attribute']} = "
+        f"{least['value']}, {span(least)}, {least['n']} targets."
+    )
+
+
+def _models(title: str, protocol: Mapping[str, Any]) -> Table:
+    table = _table(f"{title}: {protocol['targets']} targets", ("model", *COLUMNS, *SPLITS))
+    for name, values in protocol["models"].items():
+        style = "bold" if name == SYSTEM else ""
+        table.add_row(name, *(number(values[column]) for column in (*COLUMNS, *SPLITS)), style=style)
+    return table
+
+
+def _buckets(buckets: list[Mapping[str, Any]]) -> Table:
+    table = _table(
+        f"NDCG@10 by history length: the same {buckets[0]['targets']} targets, truncated",
+        ("baskets", SYSTEM, "best baseline", "its NDCG@10", "gain"),
+    )
+    for bucket in buckets:
+        best = bucket["gain"]["best_baseline"]
+        models = bucket["models"]
+        table.add_row(
+            bucket["baskets"],
+            number(models[SYSTEM]["ndcg@10"]),
+            best,
+            number(models[best]["ndcg@10"]),
+            span(bucket["gain"]["ndcg@10"]),
+        )
+    return table
+
+
+def _beyond(found: Mapping[str, Mapping[str, float | None]]) -> Table:
+    columns = list(next(iter(found.values())))
+    table = _table("Beyond accuracy", ("model", *columns))
+    for name, values in found.items():
+        table.add_row(name, *(number(values[column]) for column in columns), style="bold" if name == SYSTEM else "")
+    return table
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+    return table
