@@ -45,7 +45,9 @@ app = typer.Typer(
 )
 graph_app = typer.Typer(no_args_is_help=True, help="Ask the knowledge graph.")
 backfill_app = typer.Typer(no_args_is_help=True, help="Tag or recommend in bulk, as a resumable Ray Data job.")
+items_app = typer.Typer(no_args_is_help=True, help="The catalog of the running service.")
 app.add_typer(graph_app, name="graph")
+app.add_typer(items_app, name="items")
 app.add_typer(backfill_app, name="backfill")
 
 _err = Console(stderr=True)
@@ -199,21 +201,35 @@ def train(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="ranking, tags or cold-start.")] = "ranking",
+    what: Annotated[str, typer.Argument(help="ranking, release, tags, cold-start or parity.")] = "ranking",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    config: ConfigOption = None,
+    target: TargetOption = DEFAULT_TARGET,
+    requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
+    seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
-    """How good the promoted release is on held-out data, next to baselines, with intervals.
+    """How good it is on held-out data, next to baselines, with intervals.
 
-    Measured at training, on data that was not trained on; kept in the release.
+    "ranking" fits ranker and baselines on the past of each protocol and compares them (minutes); the report is written
+    to the workspace as HTML and JSON and kept as an MLflow run. "release", "tags" and "cold-start" show what was
+    measured when the promoted release was trained, on data that it was not trained on. "parity" asks the running
+    service for random users and times, and a backfill too, computes it all anew and fails where any bit differs.
 
     Example: tandem evaluate ranking --json
+    Example: tandem evaluate parity --requests 500
     """
+    if what == "parity":
+        _evaluate_parity(Workspace(workspace), _settings(config).serve_config(), target, requests, seed, as_json)
+        return
+    if what == "ranking":
+        _evaluate_ranking(Workspace(workspace), _settings(config).train_config(), as_json)
+        return
     from models import release
 
-    keys = {"ranking": "ranking", "tags": "tags", "cold-start": "cold_start"}
+    keys = {"release": "ranking", "tags": "tags", "cold-start": "cold_start"}
     if what not in keys:
-        raise UsageError(f"there is no evaluation {what!r}; choose from {', '.join(keys)}")
+        raise UsageError(f"there is no evaluation {what!r}; choose from ranking, {', '.join(keys)}, parity")
     current, _ = release.read(Workspace(workspace).releases)
     metrics = current.metrics.get(keys[what])
     if as_json:
@@ -221,6 +237,39 @@ def evaluate(
         return
     Console().print(f"release [bold]{current.id}[/bold] of {current.created}")
     _show_metrics({keys[what]: metrics})
+
+
+def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) -> None:
+    from training import fit
+    from training.report import files, run, table
+
+    with _progress("evaluate", as_json) as progress:
+        system, repeats = fit.system_of(workspace, config, progress)
+        result = run.evaluate_ranking(workspace, system, repeats=repeats, seed=config.seed, progress=progress)
+        written = files.write(workspace, result)
+    if as_json:
+        print(json.dumps(result))
+        return
+    console = Console()
+    console.print(table.render(result))
+    console.print(f"report: {written.html}\nruns:   mlflow ui --backend-store-uri {written.store}", highlight=False)
+
+
+def _evaluate_parity(
+    workspace: Workspace, config: ServeConfig, target: str, requests: int, seed: int, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from serving import parity, render
+
+    with _progress("parity", as_json) as progress, _client(workspace.root, target) as client:
+        report = parity.evaluate(workspace, config, client, requests, seed, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        render.show(parity.table(report))
+    if report.differences:
+        raise typer.Exit(1)
 
 
 def _show_metrics(metrics: Any) -> None:
@@ -364,6 +413,43 @@ def score(
     claims = [ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=product, tag=name)) for name in claimed]
     with _client(workspace, target) as client:
         _print(client.score(ensemble_pb2.ScoreRequest(claims=claims)), render.judgements, as_json)
+
+
+@items_app.command("add")
+def items_add(
+    source: Annotated[Path, typer.Option("--input", help="Items: parquet or CSV with item_id, title, ...")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Add items to the running service, or replace what it knows of them: usable at once, without retraining.
+
+    A row holds the whole item. Rows that are refused are named with the reason, and the exit code is 1.
+
+    Example: tandem items add --input new_items.parquet
+    """
+    from dataclasses import asdict
+
+    from serving.upload import upload
+
+    with _progress("items", as_json) as progress, _client(workspace, target) as client:
+        report = upload(client, source, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        Console().print(
+            f"{report.rows:,} rows: {report.recorded:,} recorded ({report.updated:,} of known items), "
+            f"{report.unchanged:,} unchanged, {len(report.rejected):,} refused",
+            highlight=False,
+        )
+        if report.unknown_attributes:
+            _err.print(f"no column of the catalog, not used: {', '.join(report.unknown_attributes)}", highlight=False)
+        for row in report.rejected[:20]:
+            _err.print(f"row {row.row} ({row.item_id}): {row.reason}", highlight=False, markup=False)
+        if len(report.rejected) > 20:
+            _err.print(f"and {len(report.rejected) - 20:,} more; --json has all", highlight=False)
+    if report.rejected:
+        raise typer.Exit(1)
 
 
 # --- graph -----------------------------------------------------------------------------------------------------------
@@ -572,20 +658,29 @@ def _wait_for_llm(client: Client, progress: Callable[[str, float], None], most_s
 @app.command()
 def bench(
     what: Annotated[str, typer.Argument(help="all or recommend.")] = "all",
+    growth: Annotated[bool, typer.Option(help="A larger catalog: 100,000 and 1,000,000 items.")] = False,
+    soak: Annotated[bool, typer.Option(help="Memory over 50,000 requests.")] = False,
+    offline: Annotated[bool, typer.Option(help="A million rows in a batch.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All of these; so does: tandem bench all.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency and throughput of Recommend next to an empty RPC and a plain gRPC echo, in one run.
 
+    A minute for "recommend", about six for "all". What has a target is shown beside it, met or not.
+
     Example: tandem bench recommend --json
+    Example: tandem bench recommend --soak
     """
     if what not in ("all", "recommend"):
         raise UsageError(f"there is no benchmark {what!r}; choose all or recommend")
-    from serving.bench import bench_recommend, show_report
+    from serving.bench import PARTS, bench_recommend, show_report
 
+    wanted = {"growth": growth, "soak": soak, "offline": offline}
+    parts = [part for part in PARTS if every or what == "all" or wanted[part]]
     with _progress("bench", as_json) as progress:
-        report = bench_recommend(Workspace(workspace), _settings(config).serve_config(), progress)
+        report = bench_recommend(Workspace(workspace), _settings(config).serve_config(), progress, parts)
     if as_json:
         print(json.dumps(report))
     else:
@@ -679,7 +774,10 @@ def main() -> None:
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore")
     try:
-        app(standalone_mode=False)
+        # Outside of its standalone mode typer hands `typer.Exit`'s code back instead of raising it.
+        code = app(standalone_mode=False)
+        if isinstance(code, int):
+            sys.exit(code)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,6 +49,37 @@ class PropertyTable:
         unknown = np.ones(len(rows), dtype=np.bool_)
         unknown[[int(fact.args[0]) for fact in extended.query(Fact("contents_known", ("?item",)))]] = False
         return cls(names, certain, possible, unknown, graph.version)
+
+    @classmethod
+    def of_items(cls, graph: KnowledgeGraph, views: Sequence[Mapping[str, str | None]]) -> PropertyTable:
+        """The table of many items of which some read alike: derived once per distinct view, then spread over them."""
+        distinct: dict[tuple[tuple[str, str | None], ...], int] = {}
+        codes = np.array([distinct.setdefault(tuple(sorted(view.items())), len(distinct)) for view in views], np.int64)
+        small = cls.build(graph, [dict(view) for view in distinct])
+        return replace(
+            small,
+            contains=small.contains[codes],
+            may_contain=small.may_contain[codes],
+            unknown=small.unknown[codes],
+        )
+
+    def with_items(self, rows: NDArray[np.int64], items: PropertyTable) -> PropertyTable:
+        """The table with other or further rows: ``rows`` [m] below n are replaced, those from n on follow without a
+        gap; ``items`` [m] are theirs. Raises OntologyError where the two were made from different ontologies.
+        """
+        if items.version != self.version or items.names != self.names:
+            raise OntologyError(f"properties of ontology {items.version} do not fit a table of {self.version}")
+        size = max(len(self.unknown), int(rows.max(initial=-1)) + 1)
+        contains, possible = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+        unknown = np.ones(size, np.bool_)
+        for array, old, new in (
+            (contains, self.contains, items.contains),
+            (possible, self.may_contain, items.may_contain),
+            (unknown, self.unknown, items.unknown),
+        ):
+            array[: len(old)] = old
+            array[rows] = new
+        return replace(self, contains=contains, may_contain=possible, unknown=unknown)
 
     def violates(self, rows: NDArray[np.integer[Any]], avoid: Sequence[str]) -> NDArray[np.bool_]:
         """bool[len(rows)]: the row may contain something of ``avoid``, or nobody knows what it contains.

@@ -87,6 +87,44 @@ class Catalog:
             {name: values for name, (values, _) in evidence.items()},
         )
 
+    def with_items(
+        self,
+        rows: npt.NDArray[np.int64],
+        items: pl.DataFrame,
+        label_column: str | None,
+        embed: Callable[[Sequence[str]], FloatMatrix],
+        grow: Callable[[VectorIndex, FloatMatrix], VectorIndex],
+    ) -> Catalog:
+        """The catalog with other or further items: ``rows`` [m] below n are replaced, those from n on follow without a
+        gap; ``items`` [m] has the columns ``build`` was given.
+
+        Texts nobody had are embedded and numbered behind the known ones. Labels and attribute values stay those of
+        training, which models know: another one counts as absent. The catalog itself is not changed.
+        """
+        full = [embedding_text(title, text) for title, text in items.select("title", "text").iter_rows()]
+        code = {text: number for number, text in enumerate(self.texts)}
+        fresh = list(dict.fromkeys(text for text in full if text not in code))
+        code.update((text, len(self.texts) + number) for number, text in enumerate(fresh))
+        vectors, index = self.vectors, self.index
+        if fresh:
+            added = embed(fresh)
+            vectors, index = np.concatenate((vectors, added)), grow(index, added)
+        label = _known(items[label_column], self.labels) if label_column else np.full(len(rows), -1, np.int32)
+        return _assemble(
+            (*self.texts, *fresh),
+            vectors,
+            index,
+            _placed(self.text_of_row, rows, np.array([code[text] for text in full], np.int32)),
+            self.labels,
+            self.label_vectors,
+            _placed(self.label_of_row, rows, label),
+            {
+                name: _placed(codes, rows, _known(items[name], self.values[name]))
+                for name, codes in self.attributes.items()
+            },
+            self.values,
+        )
+
     def save(self, folder: Path, facts: Mapping[str, object]) -> None:
         def write(where: Path) -> None:
             self.index.save(where / "texts.faiss")
@@ -146,6 +184,21 @@ def _codes(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
     names = tuple(sorted(text.drop_nulls().unique().to_list()))
     codes = text.replace_strict({name: number for number, name in enumerate(names)}, return_dtype=pl.Int32, default=-1)
     return names, codes.fill_null(-1).to_numpy()
+
+
+def _known(column: pl.Series, values: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Codes of a column's values among those known, -1 for others."""
+    code = {value: number for number, value in enumerate(values)}
+    return np.array([code.get(value, -1) for value in column.cast(pl.String).to_list()], np.int32)
+
+
+def _placed(
+    codes: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], new: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    longer = np.full(max(len(codes), int(rows.max(initial=-1)) + 1), -1, np.int32)
+    longer[: len(codes)] = codes
+    longer[rows] = new
+    return longer
 
 
 def _is_evidence(attribute: npt.NDArray[np.int32], label: npt.NDArray[np.int32]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ArtifactMismatch, MissingExtra
-from models.ports import FloatMatrix
+from models.ports import FloatMatrix, VectorIndex
 
 FLAT_BELOW = 5_000
 """Rows under which comparing with every one is as fast as a graph, and exact."""
@@ -46,6 +47,10 @@ class FaissIndex:
         similarities[rows < 0] = -np.inf
         return rows, similarities
 
+    def vectors(self) -> FloatMatrix:
+        """The rows as they were added [n, dimension]."""
+        return np.asarray(self._index.reconstruct_n(0, len(self)), np.float32).reshape(len(self), self.dimension)
+
     def add(self, rows: FloatMatrix) -> None:
         """Append rows; they are found at once. An index made flat stays flat. Raises ValueError."""
         rows = self._checked(rows)
@@ -74,6 +79,50 @@ class FaissIndex:
         if not np.isfinite(rows).all():
             raise ValueError("vectors hold NaN or infinity: embed them again")
         return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+class GrowingIndex:
+    """An index with rows added behind it, immutable: ``extended`` answers a new one, searches of the old go on.
+
+    Parts behind the first are searched exactly until one holds FLAT_BELOW rows; then it is a graph and a new part is
+    begun, so that neither a search nor an addition grows with all that was ever added.
+    """
+
+    def __init__(self, parts: Sequence[FaissIndex]) -> None:
+        self._parts = tuple(parts)
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def search(self, queries: FloatMatrix, k: int) -> tuple[npt.NDArray[np.int64], FloatMatrix]:
+        """See VectorIndex; of equally near rows the earlier comes first."""
+        rows, similarities, start = [], [], 0
+        for part in self._parts:
+            found, near = part.search(queries, k)
+            rows.append(np.where(found >= 0, found + start, -1))
+            similarities.append(near)
+            start += len(part)
+        all_rows, all_near = np.concatenate(rows, axis=1), np.concatenate(similarities, axis=1)
+        best = np.argsort(-all_near, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(all_rows, best, axis=1), np.take_along_axis(all_near, best, axis=1)
+
+    def extended(self, vectors: FloatMatrix) -> GrowingIndex:
+        """This index with rows behind its own, which keep their numbers. Raises ValueError for another dimension."""
+        *sealed, last = self._parts
+        if sealed and len(last) < FLAT_BELOW:
+            return GrowingIndex([*sealed, create_index(np.concatenate((last.vectors(), vectors)))])
+        return GrowingIndex([*self._parts, create_index(vectors)])
+
+    def save(self, path: Path) -> None:
+        """Write all parts as one index, as `load_index` reads it."""
+        create_index(np.concatenate([part.vectors() for part in self._parts])).save(path)
+
+
+def grown(index: VectorIndex, vectors: FloatMatrix) -> VectorIndex:
+    """``index`` (from `create_index`, `load_index` or here) with rows behind its own; ``index`` stays as it is."""
+    if not isinstance(index, (FaissIndex, GrowingIndex)):
+        raise TypeError(f"an index of class {type(index).__name__} does not grow: use one of models.index")
+    return (GrowingIndex([index]) if isinstance(index, FaissIndex) else index).extended(vectors)
 
 
 def create_index(vectors: FloatMatrix) -> FaissIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 _QUANTITY = re.compile(
     r"\b\d+(?:[.,/]\d+)*\s*(?:fl\s*)?(?:oz|lb|lbs|g|kg|mg|ml|l|cl|lt|qt|pt|ga|gal|ct|pk|pc|pcs|dz|ft|in|cm|mm)\b\.?",
@@ -44,3 +45,14 @@ def product_view(title: str, text: str | None, attributes: Mapping[str, str | No
     Catalog rows and new products go through here alike, so that what a mask says of an item its proof says too.
     """
     return {**attributes, "title": embedding_text(title, text), "text": None}
+
+
+VIEWED = ("department", "product_type")
+"""Attributes of a catalog row that the graph reads, beside its label."""
+
+
+def catalog_view(record: Mapping[str, Any], label_column: str | None) -> dict[str, str | None]:
+    """A row of the catalog (values by column) as the graph reads it, with its label as the category."""
+    attributes: dict[str, str | None] = {name: record.get(name) for name in VIEWED}
+    attributes["category"] = record.get(label_column) if label_column else None
+    return product_view(record["title"], record["text"], attributes)

@@ -63,6 +63,12 @@ class Client:
         reply: recommender_pb2.RecordEventsReply = self._call(self._recommender.RecordEvents, request)
         return reply
 
+    def upsert_items(self, items: Sequence[types_pb2.Item]) -> recommender_pb2.UpsertItemsReply:
+        """Items for the catalog of the running service, without retraining; see `item`. Raises CallFailed."""
+        request = recommender_pb2.UpsertItemsRequest(items=items)
+        reply: recommender_pb2.UpsertItemsReply = self._call(self._recommender.UpsertItems, request)
+        return reply
+
     def score(self, request: ensemble_pb2.ScoreRequest) -> ensemble_pb2.ScoreReply:
         """Raises CallFailed."""
         reply: ensemble_pb2.ScoreReply = self._call(self._ensemble.Score, request)
@@ -88,5 +94,5 @@ class Client:
 
 
 def item(title: str, text: str = "", attributes: Mapping[str, str] | None = None, item_id: str = "") -> types_pb2.Item:
-    """A product for Tag or Score."""
+    """A product for Tag, Score or UpsertItems; values of a list are joined by commas."""
     return types_pb2.Item(item_id=item_id, title=title, text=text, attributes=dict(attributes or {}))

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from features.arrivals import CatalogItem
 from features.events import day_session
 from features.history import EVENT_KINDS
 from features.ports import Event
@@ -29,6 +30,7 @@ from serving.messages import (
     TagClaim,
     Tagging,
     TagQuery,
+    UpsertedItems,
 )
 from serving.pipeline.record import RecordedEvents
 
@@ -152,6 +154,37 @@ class Codec:
             )
         return events
 
+    def catalog_items(self, request: recommender_pb2.UpsertItemsRequest) -> list[CatalogItem]:
+        """Raises InvalidRequest: all items are taken or none."""
+        if not request.items:
+            raise InvalidRequest("items is empty; send at least one item")
+        if len(request.items) > self._limits.items:
+            raise InvalidRequest(f"{len(request.items)} items; at most {self._limits.items} go into one call")
+        items = [self._catalog_item(f"items[{number}]", item) for number, item in enumerate(request.items)]
+        places: dict[str, int] = {}
+        for number, item in enumerate(items):
+            first = places.setdefault(item.item_id, number)
+            if first != number:
+                raise InvalidRequest(
+                    f"items[{number}].item_id {item.item_id!r} is that of items[{first}] as well; send one version"
+                )
+        return items
+
+    def _catalog_item(self, where: str, message: types_pb2.Item) -> CatalogItem:
+        item_id, item = self._id(f"{where}.item_id", message.item_id), self._item(where, message)
+        if not item_id.strip() or item_id != item_id.strip():
+            raise InvalidRequest(f"{where}.item_id is {item_id!r}; give the catalog's id, without blanks around it")
+        if not item.title.strip():
+            raise InvalidRequest(
+                f"{where}.title of item {item_id!r} is empty; give the product's name as its seller writes it"
+            )
+        if len(item.title) > self._limits.title_length:
+            raise InvalidRequest(
+                f"{where}.title of item {item_id!r} has {len(item.title)} characters; at most "
+                f"{self._limits.title_length} are read: a description goes into text"
+            )
+        return CatalogItem(item_id, item.title, item.text, item.attributes)
+
     def request_id(self, value: str) -> str:
         return self._id("request_id", value) or uuid.uuid4().hex
 
@@ -252,6 +285,17 @@ def record_reply(request_id: str, answer: RecordedEvents) -> recommender_pb2.Rec
         duplicates=answer.duplicates,
         unknown_items=answer.unknown_items,
         degraded=degraded,
+    )
+
+
+def upsert_reply(request_id: str, answer: UpsertedItems) -> recommender_pb2.UpsertItemsReply:
+    return recommender_pb2.UpsertItemsReply(
+        request_id=request_id,
+        recorded=answer.recorded,
+        updated=answer.updated,
+        unchanged=answer.unchanged,
+        rejected=[recommender_pb2.RejectedItem(item_id=item_id, reason=reason) for item_id, reason in answer.rejected],
+        unknown_attributes=answer.unknown_attributes,
     )
 
 

@@ -26,6 +26,10 @@ class Limits(BaseModel):
     """Entries of a constraint list, attributes of an item, or claims of a Score."""
     events: int = Field(default=1_000, ge=1)
     """Events of one RecordEvents."""
+    items: int = Field(default=200, ge=1)
+    """Items of one UpsertItems; each takes milliseconds to embed."""
+    title_length: int = Field(default=2_000, ge=1)
+    """Characters of an item's title in the catalog: a longer one is a description in the wrong field."""
     max_tags: int = Field(default=20, ge=1, le=100)
     deadline_ms: int = Field(default=60_000, ge=1)
     """The longest deadline a request may set, milliseconds."""

@@ -19,7 +19,8 @@ from serving.clock import RequestClock
 from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.deployments import llm_provider
-from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_services
+from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_live
+from serving.services import Services
 from serving.status import status_of
 
 _log = logging.getLogger("ray.serve")
@@ -41,7 +42,11 @@ class Ingress:
         remote = None
         if ranker is not None:
             remote = {RANKER: ranker, TAG_GUARDRAIL: ensemble, COLD_GUARDRAIL: ensemble}
-        self._services = load_services(workspace, config, llm_provider(llm) if llm is not None else None, remote)
+        self._live = load_live(workspace, config, llm_provider(llm) if llm is not None else None, remote)
+
+    @property
+    def _services(self) -> Services:
+        return self._live.services
 
     # --- tandem.v1.Recommender ---------------------------------------------------------------------------------------
 
@@ -75,6 +80,16 @@ class Ingress:
             return codec.record_reply(request_id, pipeline.record_events(self._services, events))
 
         return await self._answer(request, grpc_context, answer, recommender_pb2.RecordEventsReply)
+
+    async def UpsertItems(  # noqa: N802 - an RPC's name
+        self, request: recommender_pb2.UpsertItemsRequest, grpc_context: Any
+    ) -> recommender_pb2.UpsertItemsReply:
+        async def answer() -> recommender_pb2.UpsertItemsReply:
+            request_id = self._codec.request_id(request.request_id)
+            items = self._codec.catalog_items(request)
+            return codec.upsert_reply(request_id, await pipeline.upsert_items(self._live, items))
+
+        return await self._answer(request, grpc_context, answer, recommender_pb2.UpsertItemsReply)
 
     # --- tandem.v1.Ensemble ------------------------------------------------------------------------------------------
 

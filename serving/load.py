@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from features.arrivals import SqliteItemLog, ingested_at
 from features.errors import WorkspaceError
 from features.events import Recorder, SqliteEventLog
 from features.history import History
@@ -30,10 +31,13 @@ from models.ports import Embedder
 from models.ranker import LightGBMRanker
 from models.release import Release
 from models.tagging import TAG_COLUMNS, LabelCounts
+from serving.arrivals import Arrivals
 from serving.config import ServeConfig
 from serving.gateway import Gateway, Prices, Provider
+from serving.live import LiveServices, replay
 from serving.scorers import LocalJudge, LocalScorer, RemoteJudge, RemoteScorer
 from serving.services import Judge, Scorer, Services
+from serving.similar import SimilarItems
 
 RANKER = "ranker"
 TAG_GUARDRAIL = "tag_guardrail"
@@ -90,6 +94,7 @@ def load_services(
     recorder = Recorder(SqliteEventLog(workspace.events), repository, repository.histories())
     recorder.push_pending()
     catalog = Catalog.load(folder / "catalog", load_index)
+    demand = Demand.load(folder / "demand.npz", catalog)
     services = Services(
         config=catalog_config,
         release=current,
@@ -99,7 +104,9 @@ def load_services(
         ranker=_scorer(trees, remote_trees),
         catalog=catalog,
         counts=LabelCounts.build(catalog),
-        demand=Demand.load(folder / "demand.npz", catalog),
+        demand=demand,
+        similar=SimilarItems(catalog, demand.item_users),
+        arrivals=Arrivals(),
         graph=graph,
         properties=PropertyTable.load(folder / "properties.npz"),
         tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
@@ -118,7 +125,31 @@ def load_services(
         llm_reserve_s=config.llm_reserve_ms / 1e3,
     )
     _warm_up(services, trees)
-    return services
+    return _with_arrivals(services, workspace)
+
+
+def load_live(
+    workspace: Workspace,
+    config: ServeConfig,
+    provider: Provider | None,
+    remote_trees: Mapping[str, Any] | None = None,
+) -> LiveServices:
+    """What `load_services` loads, following the item log of the workspace from then on. Raises what that raises."""
+    services = load_services(workspace, config, provider, remote_trees)
+    live = LiveServices(services, SqliteItemLog(workspace.arrivals))
+    live.follow()
+    return live
+
+
+def _with_arrivals(services: Services, workspace: Workspace) -> Services:
+    """With the items that arrived since the release's data were ingested."""
+    if not workspace.arrivals.exists():
+        return services
+    log = SqliteItemLog(workspace.arrivals)
+    try:
+        return replay(services, log, ingested_at(workspace))
+    finally:
+        log.close()
 
 
 def _check_versions(current: Release, running: dict[str, Any]) -> None:
@@ -150,5 +181,6 @@ def _warm_up(services: Services, trees: Trees) -> None:
     matrix = assemble(profile, services.table, rows, np.zeros(len(rows)))
     if matrix.shape[1] != len(RANKING_NAMES) or (len(rows) and not np.isfinite(trees.ranker.predict(matrix)).all()):
         raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
+    services.similar.warm_up()
     services.embedder.embed(["warm up"])
     services.store.user("")

@@ -182,3 +182,17 @@ class Scoring:
 
     header: Header
     judgements: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertedItems:
+    """How many items were written down, how many of those were known before, how many the catalog held just so.
+
+    ``rejected``: item id and reason. ``unknown_attributes``: names the catalog has no column for.
+    """
+
+    recorded: int
+    updated: int
+    unchanged: int
+    rejected: tuple[tuple[str, str], ...]
+    unknown_attributes: tuple[str, ...]

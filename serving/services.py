@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,12 @@ from models.ports import Contribution, Embedder, FloatMatrix, FloatVector
 from models.prompts import Prompt
 from models.release import Release
 from models.tagging import LabelCounts
+from serving.arrivals import Arrivals
 from serving.gateway import Gateway
+from serving.similar import SimilarItems
+
+_ARRIVED: Final = 8
+"""One of so many similar items may be one that arrived after training."""
 
 
 class Scorer(Protocol):
@@ -58,6 +63,8 @@ class Services:
     catalog: Catalog
     counts: LabelCounts
     demand: Demand
+    similar: SimilarItems
+    arrivals: Arrivals
     graph: KnowledgeGraph
     properties: PropertyTable
     tag_judge: Judge | None
@@ -68,6 +75,10 @@ class Services:
     workers: ThreadPoolExecutor
     candidates: int
     llm_reserve_s: float
+
+    def __post_init__(self) -> None:
+        if self.similar.catalog is not self.catalog:  # exchanged by dataclasses.replace: items came or changed
+            object.__setattr__(self, "similar", self.similar.following(self.catalog, self.demand.item_users))
 
     def now(self, history: History, at: int | None) -> int:
         """The time features are computed at: the caller's, the wall's, or just after the last event known."""
@@ -83,15 +94,10 @@ class Services:
         return self.catalog.labels[code] if code >= 0 else None
 
     def similar_rows(self, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-        """Well-bought items whose texts are nearest to the mean of these items' texts."""
-        if not len(rows) or not len(self.catalog.texts):
-            return np.empty(0, np.int64)
-        mean = self.catalog.vectors[self.catalog.text_of_row[rows]].mean(axis=0)
-        found, _ = self.catalog.index.search(mean[None, :], min(16, len(self.catalog.texts)))
-        near: Sequence[npt.NDArray[np.int64]] = [self.catalog.rows(int(text)) for text in found[0] if text >= 0]
-        if not near:
-            return np.empty(0, np.int64)
-        merged = np.concatenate(near)
-        users = self.demand.item_users[merged]
-        order = np.lexsort((merged, -users))[:most]
-        return np.asarray(merged[order], np.int64)
+        """Items whose texts are nearest to these items' texts: some that arrived after training, then well-bought ones.
+
+        See `Arrivals` and `SimilarItems.rows`. Nobody has bought what arrived: behind the others it would never come.
+        """
+        similar = self.similar.rows(rows, most)
+        arrived = self.arrivals.of(self.catalog.text_of_row[rows], max(1, most // _ARRIVED))
+        return np.concatenate((arrived[~np.isin(arrived, rows)], similar)) if len(arrived) else similar

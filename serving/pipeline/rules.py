@@ -13,7 +13,7 @@ from graph.errors import NotDerived
 from graph.items import item_facts
 from graph.ports import Proof
 from graph.properties import explain_property
-from models.text import product_view
+from models.text import catalog_view
 from serving.errors import InvalidRequest
 from serving.services import Services
 
@@ -98,11 +98,7 @@ def _resolve_names(services: Services, where: str, names: Sequence[str]) -> tupl
 
 def item_view(services: Services, row: int) -> dict[str, str | None]:
     """A catalog item as the graph reads it: the same view its masks were made from."""
-    record = services.table.frame.row(row, named=True)
-    attributes = {name: record.get(name) for name in ("department", "product_type")}
-    label = services.config.label_column
-    attributes["category"] = record.get(label) if label else None
-    return product_view(record["title"], record["text"], attributes)
+    return catalog_view(services.table.frame.row(row, named=True), services.config.label_column)
 
 
 def item_proofs(services: Services, row: int, names: Sequence[str]) -> tuple[Proof, ...]:

@@ -36,6 +36,7 @@ METHODS = (
     "/tandem.v1.Recommender/Recommend",
     "/tandem.v1.Recommender/Tag",
     "/tandem.v1.Recommender/RecordEvents",
+    "/tandem.v1.Recommender/UpsertItems",
     "/tandem.v1.Ensemble/Score",
     "/grpc.health.v1.Health/Check",
 )
@@ -227,7 +228,7 @@ def test_no_method_answers_without_the_key(server: Server, where: str) -> None:
 
 def test_bytes_that_are_no_message_tell_nothing_of_the_inside(server: Server) -> None:
     with grpc.insecure_channel(server.target) as channel:
-        for method, data in product(METHODS[:4], (b"\xff\xff\xff\xff", b"\x0a\xff", b"\x0a\x02\xff\xfe")):
+        for method, data in product(METHODS[:5], (b"\xff\xff\xff\xff", b"\x0a\xff", b"\x0a\x02\xff\xfe")):
             code, text = code_of(channel.unary_unary(method), data, metadata=bearer(server), timeout=20)
             assert code is not Code.INTERNAL or text == INTERNAL_TEXT
             assert "Traceback" not in text

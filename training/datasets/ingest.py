@@ -15,16 +15,18 @@ from typing import Literal
 
 import polars as pl
 
+from features.arrivals import arrived_items
 from features.errors import WorkspaceError
 from features.workspace import Workspace, WorkspaceConfig
 from training.datasets import complete_journey
 from training.datasets.errors import WriteFailed
 from training.datasets.hashing import content_hash
 from training.datasets.report import Findings, IngestReport
-from training.datasets.schema import CURRENT, AttributeKind, TableName
+from training.datasets.schema import CURRENT, REJECT_COLUMNS, AttributeKind, TableName
 from training.datasets.sources import AUTO, Progress, Sources, Tables, file_hash, file_sources, silent
 from training.datasets.tables import (
     FUTURE,
+    UNKNOWN_ITEM,
     Canonical,
     canonical_interactions,
     canonical_items,
@@ -85,14 +87,15 @@ def ingest(
     started, now = time.perf_counter(), now or datetime.now(UTC)
     progress("checking the workspace", 0.0)
     with _exclusive(workspace):
-        known = _unchanged(sources, workspace, now)
+        arrived = pl.Series([entry.item.item_id for entry in arrived_items(workspace)], dtype=pl.String)
+        known = _unchanged(sources, workspace, now, arrived)
         if known is not None:
             progress("unchanged", 1.0)
             return replace(known, status="unchanged", seconds=round(time.perf_counter() - started, 3))
         progress("reading", 0.05)
         tables = sources.load()
         findings = Findings()
-        canonical = _canonical(tables, sources, findings, progress, now)
+        canonical = _canonical(tables, sources, findings, progress, now, arrived)
         progress("hashing", 0.65)
         data_hash = content_hash({name: table.frame for name, table in canonical.items()})
         config = _config(sources, canonical, data_hash, findings, now)
@@ -114,13 +117,14 @@ def ingest(
 
 
 def _canonical(
-    tables: Tables, sources: Sources, findings: Findings, progress: Progress, now: datetime
+    tables: Tables, sources: Sources, findings: Findings, progress: Progress, now: datetime, arrived: pl.Series
 ) -> dict[TableName, Canonical]:
     progress("checking items", 0.15)
     items = canonical_items(tables.items, findings)
     users = canonical_users(tables.users, findings) if tables.users else empty("users")
     progress("checking interactions", 0.2)
-    known = items.frame["item_id"]
+    # Items that came through the service are known though the source does not have them: training adds them.
+    known = pl.concat([items.frame["item_id"], arrived.alias("item_id")]).unique(maintain_order=True)
     events = canonical_interactions(tables.interactions, known, findings, now, sources.timestamp_format)
     findings.raise_problems()
     for table, canonical in ((tables.items, items), (tables.interactions, events)):
@@ -180,7 +184,7 @@ def _clock(data_end: int, now: datetime) -> Literal["data", "wall"]:
     return "data" if data_end < (now - CURRENT).timestamp() else "wall"
 
 
-def _unchanged(sources: Sources, workspace: Workspace, now: datetime) -> IngestReport | None:
+def _unchanged(sources: Sources, workspace: Workspace, now: datetime, arrived: pl.Series) -> IngestReport | None:
     """The report of the ingest the workspace holds, where running again would change nothing."""
     try:
         report = IngestReport.from_json(workspace.ingest_report.read_text())
@@ -193,6 +197,11 @@ def _unchanged(sources: Sources, workspace: Workspace, now: datetime) -> IngestR
     data = workspace.ingest_report.parent
     if not (same and settled and all((data / name).is_file() for name in report.files)):
         return None
+    if UNKNOWN_ITEM in report.tables["interactions"].rejected and len(arrived):
+        refused = pl.read_parquet(workspace.rejects / "interactions.parquet")
+        refused = refused.filter(pl.col(REJECT_COLUMNS[1]) == UNKNOWN_ITEM)
+        if refused["item_id"].cast(pl.String).is_in(arrived.implode()).any():
+            return None
     return report if all(file_hash(data / name) == sha for name, sha in report.files.items()) else None
 
 

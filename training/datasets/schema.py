@@ -7,7 +7,7 @@ items           ``item_id``                     String, unique; rows sorted by i
 \\               ``title``                       String, 1 to 2,000 characters; the item_id where the source has none
 \\               ``text``                        String, null where the source has none
 \\               any other                       an attribute: String (categorical), Float64 (numeric), List[String]
-interactions    ``user_id``, ``item_id``        String; every item_id is in items
+interactions    ``user_id``, ``item_id``        String; every item_id is in items, or arrived (features.arrivals)
 \\               ``timestamp``                   Datetime('us', 'UTC'), 1990 to a day after the ingest
 \\               ``event``                       String, one of EVENTS
 \\               ``value``                       Float64, finite: quantity, rating, seconds watched, ...

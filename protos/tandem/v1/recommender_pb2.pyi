@@ -199,3 +199,35 @@ class RecordEventsReply(_message.Message):
     unknown_items: _containers.RepeatedScalarFieldContainer[str]
     degraded: _containers.RepeatedCompositeFieldContainer[_types_pb2.Degradation]
     def __init__(self, request_id: _Optional[str] = ..., recorded: _Optional[int] = ..., duplicates: _Optional[int] = ..., unknown_items: _Optional[_Iterable[str]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ...) -> None: ...
+
+class UpsertItemsRequest(_message.Message):
+    __slots__ = ("request_id", "items")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    items: _containers.RepeatedCompositeFieldContainer[_types_pb2.Item]
+    def __init__(self, request_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[_types_pb2.Item, _Mapping]]] = ...) -> None: ...
+
+class RejectedItem(_message.Message):
+    __slots__ = ("item_id", "reason")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    reason: str
+    def __init__(self, item_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class UpsertItemsReply(_message.Message):
+    __slots__ = ("request_id", "recorded", "updated", "unchanged", "rejected", "unknown_attributes")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    recorded: int
+    updated: int
+    unchanged: int
+    rejected: _containers.RepeatedCompositeFieldContainer[RejectedItem]
+    unknown_attributes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., recorded: _Optional[int] = ..., updated: _Optional[int] = ..., unchanged: _Optional[int] = ..., rejected: _Optional[_Iterable[_Union[RejectedItem, _Mapping]]] = ..., unknown_attributes: _Optional[_Iterable[str]] = ...) -> None: ...

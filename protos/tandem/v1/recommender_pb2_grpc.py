@@ -50,6 +50,11 @@ class RecommenderStub:
                 request_serializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsReply.FromString,
                 _registered_method=True)
+        self.UpsertItems = channel.unary_unary(
+                '/tandem.v1.Recommender/UpsertItems',
+                request_serializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsRequest.SerializeToString,
+                response_deserializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsReply.FromString,
+                _registered_method=True)
 
 
 class RecommenderServicer:
@@ -77,6 +82,13 @@ class RecommenderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpsertItems(self, request, context):
+        """Adds items to the catalog, or replaces what it says of them; durable first, then the next call may use them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommenderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_RecommenderServicer_to_server(servicer, server):
                     servicer.RecordEvents,
                     request_deserializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsRequest.FromString,
                     response_serializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsReply.SerializeToString,
+            ),
+            'UpsertItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpsertItems,
+                    request_deserializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsRequest.FromString,
+                    response_serializer=protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class Recommender:
             '/tandem.v1.Recommender/RecordEvents',
             protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsRequest.SerializeToString,
             protos_dot_tandem_dot_v1_dot_recommender__pb2.RecordEventsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.Recommender/UpsertItems',
+            protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsRequest.SerializeToString,
+            protos_dot_tandem_dot_v1_dot_recommender__pb2.UpsertItemsReply.FromString,
             options,
             channel_credentials,
             insecure,

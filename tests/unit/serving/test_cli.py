@@ -80,7 +80,8 @@ def test_wrong_usage_exits_2_with_one_line(arguments: tuple[str, ...], tmp_path:
     [
         (("train",), "tandem ingest"),
         (("serve",), "tandem train"),
-        (("evaluate", "ranking"), "tandem train"),
+        (("evaluate", "ranking"), "tandem ingest"),
+        (("evaluate", "tags"), "tandem train"),
         (("recommend", "900"), "tandem serve"),
         (("tag", "Cheese"), "tandem serve"),
         (("score", "Cheese", "--tag", "CHEESE"), "tandem serve"),

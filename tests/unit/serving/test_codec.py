@@ -35,7 +35,17 @@ from serving.messages import (
 )
 from serving.pipeline.record import RecordedEvents
 
-LIMITS = Limits(k=50, id_length=20, text_length=100, list_length=3, events=4, max_tags=7, deadline_ms=1_000)
+LIMITS = Limits(
+    items=3,
+    title_length=60,
+    k=50,
+    id_length=20,
+    text_length=100,
+    list_length=3,
+    events=4,
+    max_tags=7,
+    deadline_ms=1_000,
+)
 CODEC = Codec(LIMITS, default_deadline_ms=250)
 NOW = 1_500_000_000
 DAY = "2017-07-14"
@@ -56,6 +66,10 @@ def events(*some: recommender_pb2.Event) -> recommender_pb2.RecordEventsRequest:
 
 def event(**fields: object) -> recommender_pb2.Event:
     return Event(**{"user_id": "u", "item_id": "i", **fields})  # type: ignore[arg-type]
+
+
+def upserts(*some: types_pb2.Item) -> recommender_pb2.UpsertItemsRequest:
+    return recommender_pb2.UpsertItemsRequest(items=some)
 
 
 def claims(*some: ensemble_pb2.Claim) -> ensemble_pb2.ScoreRequest:
@@ -80,6 +94,8 @@ def read(request: Message) -> object:
             return CODEC.score_query(request)
         case recommender_pb2.RecordEventsRequest():
             return CODEC.events(request, NOW)
+        case recommender_pb2.UpsertItemsRequest():
+            return CODEC.catalog_items(request)
     raise TypeError(type(request).__name__)
 
 
@@ -138,6 +154,21 @@ REFUSED: list[tuple[Message, str]] = [
     (events(event(timestamp=1)), r"events\[0\].timestamp is 1"),
     (events(event(timestamp=-NOW)), r"events\[0\].timestamp is -"),
     (events(event(timestamp=NOW * 1_000)), r"events\[0\].timestamp is 1500000000000"),
+    (upserts(), "items is empty; send at least one"),
+    (upserts(*[Item(item_id=f"{n}", title="x") for n in range(4)]), "4 items; at most 3"),
+    (upserts(Item(item_id="a", title="x"), Item(title="x")), r"items\[1\].item_id is ''; give the catalog's id"),
+    (upserts(Item(item_id=" ", title="x")), r"items\[0\].item_id is ' '"),
+    (upserts(Item(item_id="a ", title="x")), r"items\[0\].item_id is 'a '; .*without blanks"),
+    (upserts(Item(item_id=LONG, title="x")), r"items\[0\].item_id has 21 characters"),
+    (upserts(Item(item_id="a\0", title="x")), r"items\[0\].item_id holds a NUL"),
+    (upserts(Item(item_id="a", title=" ")), r"items\[0\].title of item 'a' is empty; give the product's name"),
+    (upserts(Item(item_id="a", title="x" * 61)), r"title of item 'a' has 61 characters; at most 60 .* goes into text"),
+    (upserts(Item(item_id="a", title="x", text=TEXT)), r"items\[0\].text has 101 characters"),
+    (upserts(Item(item_id="a", title="x", attributes=dict.fromkeys("abcd", "x"))), "attributes has 4 entries"),
+    (
+        upserts(*[Item(item_id=name, title="x") for name in "aba"]),
+        r"items\[2\].item_id 'a' is that of items\[0\] as well; send one version",
+    ),
 ]
 
 
@@ -162,6 +193,7 @@ def test_value_out_of_bounds_is_refused_by_name(request_: Message, message: str)
         recommender_pb2.TagRequest(max_tags=7, item=Item(title="x" * 100, attributes={"x" * 20: "x" * 100})),
         claims(claim(llm_logprob=0.0, tag="x"), claim(llm_logprob=-1e300, tag="x"), candidate("")),
         events(*[event(value=1e9), event(value=-1e9), event(timestamp=631_152_000), event(kind="rating")]),
+        upserts(*[Item(item_id=name * 20, title="x" * 60, text="x" * 100) for name in "abc"]),
     ],
 )
 def test_value_at_its_bound_is_read(request_: Message) -> None:

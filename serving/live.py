@@ -1,0 +1,203 @@
+"""The services as items arrive: the log is the truth, and what requests work with is exchanged as a whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.arrivals import (
+    CatalogItem,
+    LoggedItem,
+    SqliteItemLog,
+    collides,
+    typed_row,
+    unknown_attributes,
+    with_changed,
+)
+from features.history import History
+from features.keys import item_keys
+from graph.properties import PropertyTable
+from models.index import grown
+from models.ports import Embedder, FloatMatrix
+from models.tagging import LabelCounts
+from models.text import catalog_view
+from serving.messages import UpsertedItems
+from serving.services import Services
+
+_log = logging.getLogger(__name__)
+POLL_S: Final = 1.0
+"""How often a process looks whether another one wrote items down."""
+
+
+class LiveServices:
+    """The services of one process and the item log they follow. Safe to use from several threads.
+
+    Every change makes new services and exchanges one reference: a request that has begun keeps the ones it has.
+    """
+
+    def __init__(self, services: Services, log: SqliteItemLog) -> None:
+        self._services = services
+        self._log = log
+        self._turn = threading.Lock()
+        self._stop = threading.Event()
+        self._follower: threading.Thread | None = None
+
+    @property
+    def services(self) -> Services:
+        """What a request that begins now works with."""
+        return self._services
+
+    def upsert(self, items: Sequence[CatalogItem]) -> UpsertedItems:
+        """Write new and changed items down, then show them; blocks for as long as their texts take to embed.
+
+        ``items``: each id once. Raises StoreUnavailable where nothing was written, or it was and cannot be read back;
+        sending the items again is right in both cases.
+        """
+        with self._turn:
+            self._catch_up()
+            table = self._services.table
+            taken, rejected, updated, unchanged = [], [], 0, 0
+            for item in items:
+                row, problems = typed_row(item, table.frame.schema)
+                if other := collides(table, item.item_id):
+                    problems.append(f"its 64-bit key is that of item {other!r}; rename one of them")
+                if problems:
+                    rejected.append((item.item_id, "; ".join(problems)))
+                    continue
+                known = table.row_of(item.item_id)
+                if known >= 0 and table.frame.row(known, named=True) == row:
+                    unchanged += 1
+                    continue
+                updated += known >= 0
+                taken.append(item)
+            if taken:
+                self._log.append(taken)
+                self._catch_up()
+            names = {name for item in items for name in unknown_attributes(item, table.frame.schema)}
+            return UpsertedItems(len(taken), updated, unchanged, tuple(rejected), tuple(sorted(names)))
+
+    def catch_up(self) -> bool:
+        """Show what any process wrote down since; whether there was something."""
+        with self._turn:
+            return self._catch_up()
+
+    def _catch_up(self) -> bool:
+        if self._log.newest() <= self._services.arrivals.seq:
+            return False
+        self._services = replay(self._services, self._log)
+        return True
+
+    def follow(self, every_s: float = POLL_S) -> None:
+        """Catch up from now on in a thread of its own, which ends with ``close`` or the process."""
+        self._follower = threading.Thread(target=self._follow, args=(every_s,), name="items", daemon=True)
+        self._follower.start()
+
+    def _follow(self, every_s: float) -> None:
+        said = ""
+        while not self._stop.wait(every_s):
+            try:
+                self.catch_up()
+                said = ""
+            except Exception as error:
+                # A log that cannot be read must not end the following; said once, not every second.
+                if str(error) != said:
+                    said = str(error)
+                    _log.error("items that arrived cannot be shown: %s", error, exc_info=error)
+
+    def close(self) -> None:
+        """End the following and let go of the log."""
+        self._stop.set()
+        if self._follower is not None:
+            self._follower.join()
+        self._log.close()
+
+
+def replay(services: Services, log: SqliteItemLog, ingested_at: float = 0.0) -> Services:
+    """The services with all that the log holds beyond them; see `with_items`."""
+    return with_items(services, log.after(services.arrivals.seq), log, ingested_at)
+
+
+def with_items(
+    services: Services, logged: Sequence[LoggedItem], log: SqliteItemLog, ingested_at: float = 0.0
+) -> Services:
+    """New services in which these items are as logged; the old ones are not touched.
+
+    An item the catalog knows is replaced where it was logged after ``ingested_at``: of log and ingest the newer word
+    holds. Raises StoreUnavailable where vectors can be neither read nor kept.
+    """
+    if not logged:
+        return services
+    table, schema = services.table, services.table.frame.schema
+    rows: list[int] = []
+    records: list[dict[str, Any]] = []
+    arrived: list[int] = []
+    n = len(table)
+    for entry, known in zip(logged, table.rows_of(item_keys([entry.item.item_id for entry in logged])).tolist()):
+        record, problems = typed_row(entry.item, schema)
+        if other := collides(table, entry.item.item_id):
+            # A catalog ingested since may hold such an item.
+            _log.warning("arrived item %.300r is left out: its key is that of %.300r", entry.item.item_id, other)
+            continue
+        for problem in problems:
+            _log.warning("arrived item %.300r: %s", entry.item.item_id, problem)
+        if known >= 0 and (entry.time <= ingested_at or table.frame.row(known, named=True) == record):
+            arrived += [known] if not services.demand.item_users[known] else []
+            continue
+        row = known
+        if row < 0:
+            row, n = n, n + 1
+        rows.append(row)
+        records.append(record)
+        arrived += [row] if known < 0 or not services.demand.item_users[known] else []
+    seq = max(entry.seq for entry in logged)
+    fresh = np.array(arrived, np.int64)
+    if not rows:
+        return replace(services, arrivals=services.arrivals.with_items(fresh, services.catalog, seq))
+    return _extended(services, np.array(rows, np.int64), pl.DataFrame(records, schema=schema), fresh, seq, log)
+
+
+def _extended(
+    services: Services,
+    rows: npt.NDArray[np.int64],
+    frame: pl.DataFrame,
+    arrived: npt.NDArray[np.int64],
+    seq: int,
+    log: SqliteItemLog,
+) -> Services:
+    old = rows < len(services.table)
+    table = with_changed(services.table, rows[old], frame.filter(old))
+    if not old.all():
+        table = table.extended(frame.filter(~old))
+    # What a first request would compute is computed here, aside of the requests.
+    table.statistics(services.now(History.empty(), None))
+    label = services.config.label_column
+    catalog = services.catalog.with_items(
+        rows, frame, label, lambda texts: _vectors(services.embedder, log, texts), grown
+    )
+    views = [catalog_view(record, label) for record in frame.iter_rows(named=True)]
+    return replace(
+        services,
+        table=table,
+        catalog=catalog,
+        counts=LabelCounts.build(catalog),
+        demand=services.demand.of(catalog),  # and with it `similar`, see Services
+        properties=services.properties.with_items(rows, PropertyTable.of_items(services.graph, views)),
+        arrivals=services.arrivals.with_items(arrived, catalog, seq),
+    )
+
+
+def _vectors(embedder: Embedder, log: SqliteItemLog, texts: Sequence[str]) -> FloatMatrix:
+    """Vectors of texts, from the log where a process embedded them before: all work with the same bits."""
+    known = log.vectors(embedder.model_id, texts)
+    missing = [text for text in texts if text not in known]
+    if missing:
+        log.keep_vectors(embedder.model_id, dict(zip(missing, embedder.embed(missing))))
+        known |= log.vectors(embedder.model_id, missing)
+    return np.stack([known[text] for text in texts])
