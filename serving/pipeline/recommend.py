@@ -42,12 +42,14 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
         profile = summarize(row.history, services.table, now)
     clock.check("retrieval")
     if profile.n_events:
-        return await _known_user(services, query, clock, profile)
+        return await _ranked(services, query, clock, profile, "known_user")
     if query.profile_text.strip():
         if services.cold_judge is not None:
             return await _described_user(services, query, clock, now)
-        clock.degrade("guardrail", "the release has no cold-start guardrail; the answer is popularity under rules")
-    return _unknown_user(services, query, clock, now)
+        clock.degrade(
+            "guardrail", "the release has no cold-start guardrail; the answer is what is popular, under rules"
+        )
+    return await _ranked(services, query, clock, profile, "cold_popular")
 
 
 def _read_user(services: Services, user_id: str, clock: RequestClock) -> UserRow:
@@ -61,9 +63,16 @@ def _read_user(services: Services, user_id: str, clock: RequestClock) -> UserRow
         return UserRow(History.empty(), {}, known=False)
 
 
-async def _known_user(
-    services: Services, query: RecommendQuery, clock: RequestClock, profile: Profile
+async def _ranked(
+    services: Services,
+    query: RecommendQuery,
+    clock: RequestClock,
+    profile: Profile,
+    path: str,
+    usage: Usage | None = None,
 ) -> Recommendation:
+    """What the trees rank highest. Without a history the candidates are what is popular, and the trees, which learned
+    from shortened histories too, order them by what sells now, at this hour: better than by any one count."""
     with clock.stage("retrieval"):
         similar = services.similar_rows(profile.recent_rows(), services.candidates // 5)
         candidates = retrieve(profile, services.table, services.candidates, similar, services.release.repeats)
@@ -95,11 +104,11 @@ async def _known_user(
                 Source(int(candidates.sources[at])),
                 decided_by,
                 reasons[place],
-                item_proofs(services, int(candidates.rows[at]), query.require),
+                item_proofs(services, int(candidates.rows[at]), [*person.wants, *query.require]),
             )
             for place, at in enumerate(order.tolist())
         )
-    return _reply(services, query, clock, items, "known_user", person, rules, profile.now)
+    return _reply(services, query, clock, items, path, person, rules, profile.now, usage)
 
 
 async def _described_user(services: Services, query: RecommendQuery, clock: RequestClock, now: int) -> Recommendation:
@@ -134,8 +143,9 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             _log.warning("guardrail: %s", error)
             both = None
     if both is None:
-        clock.degrade("guardrail", "the guardrail does not answer; the answer is popularity under rules")
-        return _unknown_user(services, query, clock, now, usage)
+        clock.degrade("guardrail", "the guardrail does not answer; the answer is what is popular, under rules")
+        nobody = summarize(History.empty(), services.table, now)
+        return await _ranked(services, query, clock, nobody, "cold_popular", usage)
     with clock.stage("ordering"):
         probability, stranger = both[: len(matrix)], both[len(matrix) :]
         # Popular items need no guardrail: they are what a stranger is shown anyway. All else must not be rejected.
@@ -158,31 +168,6 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             for place, at in enumerate(order.tolist())
         )
     return _reply(services, query, clock, items, "cold_words", person, rules, now, usage)
-
-
-def _unknown_user(
-    services: Services, query: RecommendQuery, clock: RequestClock, now: int, usage: Usage | None = None
-) -> Recommendation:
-    with clock.stage("rules"):
-        person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
-        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
-        nothing = Candidates(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0))
-        candidates = _fill(services, rules, nothing, query.k, now)
-    with clock.stage("explanation"):
-        bought = services.table.statistic("i_count_28d", now)
-        items = tuple(
-            _item(
-                services,
-                int(row),
-                float(np.nan_to_num(bought[row])),
-                Source.POPULAR,
-                "popularity",
-                (),
-                item_proofs(services, int(row), [*person.wants, *query.require]),
-            )
-            for row in candidates.rows[: query.k]
-        )
-    return _reply(services, query, clock, items, "cold_popular", person, rules, now, usage)
 
 
 async def _explain(

@@ -106,7 +106,8 @@ def test_known_user_gets_ranked_items(client: Client, households: list[str]) -> 
 def test_unknown_user_gets_labelled_popular_items(client: Client) -> None:
     reply = client.recommend(Recommend(user_id="nobody"))
     assert reply.path == "cold_popular"
-    assert {one.decided_by for one in reply.items} == {"popularity"}
+    assert {one.decided_by for one in reply.items} == {"ranker"}
+    assert {tuple(one.sources) for one in reply.items} == {("popular",)}
 
 
 def test_constraints_hold_and_unknown_exclusions_come_back(client: Client, households: list[str]) -> None:

@@ -129,7 +129,7 @@ async def test_unknown_user_gets_labelled_popular_items(services: Services, user
     answer = await ask(services, user, k=20)
     assert answer.path == "cold_popular"
     assert len(set(ids(answer))) == 20
-    assert {item.decided_by for item in answer.items} == {"popularity"}
+    assert {item.decided_by for item in answer.items} == {"ranker"}
     assert {item.sources for item in answer.items} == {("popular",)}
     scores = [item.score for item in answer.items]
     assert scores == sorted(scores, reverse=True)
@@ -335,7 +335,7 @@ async def test_dead_guardrail_degrades_a_described_user_to_popularity_under_rule
     answer = await ask(dead, profile="vegan family")
     assert "guardrail" in causes(answer)
     assert len(answer.items) == 10
-    assert {item.decided_by for item in answer.items} == {"popularity"}
+    assert {item.decided_by for item in answer.items} == {"ranker"}
     assert {proof.fact.predicate for proof in answer.facts} == {"avoids"}
 
 
