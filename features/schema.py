@@ -39,7 +39,7 @@ _USER_ITEM = (
     Column("ui_days_since_last", "days since the user's last event with the item; NaN if none"),
     Column("ui_days_since_first", "days since the user's first event with the item; NaN if none"),
     Column("ui_interval_days", "mean days between sessions with the item; NaN below two"),
-    Column("ui_due", "ui_days_since_last over ui_interval_days; NaN below two sessions"),
+    Column("ui_due", "ui_days_since_last over ui_interval_days; NaN below two sessions or where that is 0"),
     Column("ui_last_gap_days", "days between the last two sessions with the item; NaN below two"),
     Column("ui_due_last", "ui_days_since_last over ui_last_gap_days; NaN below two sessions"),
     Column("ui_decay_14d", "event weights halved every 14 days"),
@@ -87,12 +87,12 @@ _AFFINITY = tuple(
 _KIND = (
     Column("k_hour", "log of how much likelier the item's kind is in these four hours of a weekday or weekend"),
     Column("k_gap", "log of how much likelier the item's kind is this long after a session; 0 for a first one"),
-    Column("k_session_size", "mean log size of sessions that hold the item's kind"),
+    Column("k_session_size", "mean log size of the session over the events of the item's kind"),
     Column("k_again", "ui_again of the item's kind in place of the item: how likely the user has any of it; 0 if none"),
-    Column("k_choice", "the item's ui_decay_60d over the kind's; NaN if the kind is new"),
+    Column("k_choice", "the item's ui_decay_60d over the kind's; 0 if the item is new, NaN if the kind is"),
     Column("k_need", "k_again times k_choice; 0 if the kind is new"),
-    Column("k_trend_day", "log of the kind's share of yesterday's events over its share in the 28 days before today"),
-    Column("k_trend_week", "log of the kind's share of the last 7 days' events over its share in the last 28"),
+    Column("k_trend_day", "log of the kind's share of yesterday's events over that of 28 days, shrunk towards 0"),
+    Column("k_trend_week", "log of the kind's share of the last 7 days' events over that of 28, shrunk towards 0"),
 )
 """Of an item's kind, see `features.items.kinds`."""
 _CONTEXT = (

@@ -29,7 +29,7 @@ SHORTENED: Final = 0.2
 """Further training targets with their histories cut short, as a share: the ranker must know new users as well."""
 REPEATS_FROM: Final = 0.1
 """Share of repeated events from which on repeats are recommended; films and books stay far below."""
-SEARCH_TARGETS: Final = 2_500
+SEARCH_TARGETS: Final = 5_000
 """Targets on which parameters are compared before the chosen ones are fitted on all."""
 _CHUNK: Final = 500
 
@@ -179,13 +179,13 @@ def fit_ranker(
 
 
 def search(config: RankerConfig, learn: Groups, stop: Groups, progress: Progress) -> RankerConfig:
-    """The best on validation of a few sizes of tree, compared on a part of the training data."""
+    """The best on validation of a few regularizations, compared on a part of the training data."""
     part = _first(learn, SEARCH_TARGETS)
     best, chosen = -1.0, config
     variants = [config.model_copy(update=change) for change in ranker.VARIANTS]
     for number, variant in enumerate(variants):
         progress("ranker: choosing parameters", number / len(variants))
-        quick = variant.model_copy(update={"learning_rate": 0.15, "trees": min(config.trees, 80), "patience": 10})
+        quick = variant.model_copy(update={"learning_rate": 0.2, "trees": min(config.trees, 80), "patience": 10})
         tried = ranker.fit(
             quick,
             RANKING_NAMES,
