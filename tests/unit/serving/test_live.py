@@ -377,7 +377,8 @@ async def test_a_request_under_way_keeps_what_it_began_with(
     assert live.services is not held
     assert held is services
     after = await ask(held, households[0], k=50, explain=True)
-    assert after.items == before.items
+    # By their text: a reason's value may be NaN, which equals nothing.
+    assert repr(after.items) == repr(before.items)
     assert held.table.row_of(MILK.item_id) == -1
 
 
