@@ -37,9 +37,8 @@ class TifuConfig:
 class TifuKNN:
     """The user's own vector is as of the target; the others' as of its period's earliest one (see `fit_times`)."""
 
-    name = "tifu-knn"
-
-    def __init__(self, baskets: Baskets, repeats: bool, config: TifuConfig) -> None:
+    def __init__(self, baskets: Baskets, repeats: bool, config: TifuConfig, name: str = "tifu-knn") -> None:
+        self.name = name
         self.parameters: Mapping[str, Any] = asdict(config)
         self._baskets, self._repeats, self._config = baskets, repeats, config
         self._vectors: dict[int, Any] = {}

@@ -50,6 +50,12 @@ BASELINES: Final = (
         {"ties": ("first", "popular", "recent")},
         own=True,
     ),
+    # With published parameters, as next-basket papers compare with it; the tuned one below is the stronger.
+    Baseline(
+        "tifu-knn-published",
+        lambda baskets, repeats, chosen: TifuKNN(baskets, repeats, TifuConfig(**chosen), "tifu-knn-published"),
+        {"group": 7, "within": 0.9, "across": 0.9, "alpha": 0.7, "neighbours": 300},
+    ),
     Baseline(
         "tifu-knn",
         lambda baskets, repeats, chosen: TifuKNN(baskets, repeats, TifuConfig(**chosen)),

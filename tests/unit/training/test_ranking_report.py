@@ -83,6 +83,7 @@ def test_json_has_models_and_the_gain_over_the_best_baseline(result: dict[str, A
         "popular",
         "p-topfreq",
         "gp-topfreq",
+        "tifu-knn-published",
         "tifu-knn",
         "item-knn",
         "als",
