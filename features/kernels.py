@@ -103,12 +103,16 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
     for item in range(m):
         own[item, FIRST], own[item, PREVIOUS] = np.nan, np.nan
         own[item, LAST_SESSION] = -1
+    decay_14d, decay_60d = 0.0, 0.0
     for event in range(n):
+        # Events of a basket share their time: powers are dear.
+        if event == 0 or time[event] != time[event - 1]:
+            age = (now - time[event]) / DAY
+            decay_14d, decay_60d = 2.0 ** (-age / 14.0), 2.0 ** (-age / 60.0)
         row = own[code[event]]
-        age = (now - time[event]) / DAY
         row[WEIGHT] += weight[event]
-        row[DECAY_14D] += weight[event] * 2.0 ** (-age / 14.0)
-        row[DECAY_60D] += weight[event] * 2.0 ** (-age / 60.0)
+        row[DECAY_14D] += weight[event] * decay_14d
+        row[DECAY_60D] += weight[event] * decay_60d
         row[VALUE_LAST] = value[event]
         row[VALUE_SUM] += value[event]
         if row[EVENTS] == 0.0:

@@ -85,7 +85,7 @@ def summarize(history: History, table: ItemTable, now: int) -> Profile:
         BIN_OF_DAY,
         repurchase.mean_size,
     )
-    kinds, kind_of_item = np.unique(kind, return_inverse=True)
+    kinds, kind_of_item = kernels.number_items(kind, np.argsort(kind))
     of_kind, _ = kernels.sum_up(
         kind_of_item[code],
         time,
