@@ -96,12 +96,11 @@ def fit(
     mean_size = float(sizes.mean())
     weight = (sizes / mean_size) ** SIZE_POWER
     moments = (user[start], time[start], bounds)
-    hazard = _hazard(*_count(*moments, row, kind, weight, BIN_OF_DAY, kinds + 1, len(BIN_STARTS), len(groups)))
-    seen, expected = _expect(*moments, row, kind, weight, BIN_OF_DAY, hazard, len(groups))
+    unknown = np.zeros((kinds + 1, len(BIN_STARTS)))
+    hazard = _hazard(*_count(*moments, row, kind, weight, BIN_OF_DAY, unknown, len(groups))[:2])
+    _, _, seen, expected = _count(*moments, row, kind, weight, BIN_OF_DAY, hazard, len(groups))
     every = np.arange(kinds + 1)
-    kind_hazard = _hazard(
-        *_count(*moments, kind[row], every, weight, BIN_OF_DAY, kinds + 1, len(BIN_STARTS), kinds + 1)
-    )
+    kind_hazard = _hazard(*_count(*moments, kind[row], every, weight, BIN_OF_DAY, unknown, kinds + 1)[:2])
     factor = (seen + _ITEM_REPEATS) / (expected + _ITEM_REPEATS)
     of_event = kind[row]
     within = np.repeat(np.arange(len(start)), np.diff(bounds))
@@ -159,36 +158,9 @@ def _kinds(groups: npt.NDArray[np.int32], kinds: int) -> npt.NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _count(user, time, bounds, row, kind, weight, bin_of_day, kinds, bins, items):  # type: ignore[no-untyped-def]
-    """Repeats and weighted chances [kinds, bins]."""
-    repeats, chances = np.zeros((kinds, bins)), np.zeros((kinds, bins))
-    last = np.full(items, -1, np.int64)
-    had = np.empty(items, np.int64)
-    n, longest = 0, len(bin_of_day) - 1
-    for s in range(len(user)):
-        if s and user[s] != user[s - 1]:
-            for at in range(n):
-                last[had[at]] = -1
-            n = 0
-        for at in range(n):
-            item = had[at]
-            days = min(longest, (time[s] - last[item]) // 86400)
-            chances[kind[item], bin_of_day[days]] += weight[s]
-        for event in range(bounds[s], bounds[s + 1]):
-            item = row[event]
-            if last[item] < 0:
-                had[n] = item
-                n += 1
-            elif last[item] != time[s]:
-                days = min(longest, (time[s] - last[item]) // 86400)
-                repeats[kind[item], bin_of_day[days]] += 1.0
-            last[item] = time[s]
-    return repeats, chances
-
-
-@njit(cache=True, nogil=True)
-def _expect(user, time, bounds, row, kind, weight, bin_of_day, hazard, items):  # type: ignore[no-untyped-def]
-    """Repeats seen and expected of each item [items]."""
+def _count(user, time, bounds, row, kind, weight, bin_of_day, hazard, items):  # type: ignore[no-untyped-def]
+    """Repeats and weighted chances [kinds, bins]; and of each item its repeats and those ``hazard`` expects [items]."""
+    repeats, chances = np.zeros(hazard.shape), np.zeros(hazard.shape)
     seen, expected = np.zeros(items), np.zeros(items)
     last = np.full(items, -1, np.int64)
     had = np.empty(items, np.int64)
@@ -200,14 +172,16 @@ def _expect(user, time, bounds, row, kind, weight, bin_of_day, hazard, items):  
             n = 0
         for at in range(n):
             item = had[at]
-            days = min(longest, (time[s] - last[item]) // 86400)
-            expected[item] += weight[s] * hazard[kind[item], bin_of_day[days]]
+            days = bin_of_day[min(longest, (time[s] - last[item]) // 86400)]
+            chances[kind[item], days] += weight[s]
+            expected[item] += weight[s] * hazard[kind[item], days]
         for event in range(bounds[s], bounds[s + 1]):
             item = row[event]
             if last[item] < 0:
                 had[n] = item
                 n += 1
             elif last[item] != time[s]:
+                repeats[kind[item], bin_of_day[min(longest, (time[s] - last[item]) // 86400)]] += 1.0
                 seen[item] += 1.0
             last[item] = time[s]
-    return seen, expected
+    return repeats, chances, seen, expected
