@@ -28,9 +28,9 @@ from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
 from models.tagging import LLMTags, read_choices
 from models.text import readable
-from training.evaluate import bootstrap
 from training.llm import ask_all
 from training.materialize import EventArrays
+from training.metrics import bootstrap
 
 USERS = 500
 MIN_SESSIONS = 8
@@ -271,6 +271,6 @@ def report(config: GuardrailConfig, examples: ColdExamples, catalog: Catalog, se
     share = good[0] if good else 0.0
     summary: dict[str, Any] = {"households": fifth, "personal_share": share}
     for name, key in (("popularity", "popularity"), ("probability", "probability"), ("person", f"person {share}")):
-        mean, low, high = bootstrap(np.array([values[key] for values in tested]), seed)
-        summary[name] = {f"precision@{k}": mean, "low": low, "high": high}
+        found = bootstrap(np.array([values[key] for values in tested]), seed)
+        summary[name] = {f"precision@{k}": found.mean, "low": found.low, "high": found.high}
     return summary

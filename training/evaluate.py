@@ -1,4 +1,4 @@
-"""How good a ranking is, next to baselines, with intervals. Metrics as in Li et al., TOIS 2023."""
+"""What a release records of its ranker: test targets next to baselines that need no training, with an interval."""
 
 from __future__ import annotations
 
@@ -10,39 +10,11 @@ import numpy.typing as npt
 
 from features.schema import RANKING_NAMES
 from models.ports import TreeModel
-from training.ranking import Groups
+from training.metrics import bootstrap, means, per_target
+from training.protocols import ItemSets
+from training.ranking import Groups, best_rows
 
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
-
-
-def per_target(scores: npt.NDArray[np.float64], groups: Groups, k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """NDCG@k, recall@k and hit@k of every target with a relevant item [targets]; items no source found count as missed.
-
-    The ideal of NDCG is over min(k, relevant) positions. Equal scores rank by candidate order.
-    """
-    ends = np.cumsum(groups.sizes)
-    discount = 1.0 / np.log2(np.arange(2, k + 2))
-    ndcg, recall, hit = [], [], []
-    for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
-        relevance = groups.relevance[start:end]
-        relevant = int(relevance.sum()) + int(groups.missed[number])
-        if not relevant:
-            continue
-        top = relevance[np.argsort(-scores[start:end], kind="stable")[:k]]
-        ndcg.append(float((top * discount[: len(top)]).sum() / discount[: min(k, relevant)].sum()))
-        recall.append(float(top.sum()) / relevant)
-        hit.append(float(top.any()))
-    return {f"ndcg@{k}": np.array(ndcg), f"recall@{k}": np.array(recall), f"phr@{k}": np.array(hit)}
-
-
-def bootstrap(values: npt.NDArray[np.float64], seed: int, rounds: int = 2_000) -> tuple[float, float, float]:
-    """Mean and 95 % percentile interval over targets."""
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(rounds)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
 
 
 def baselines(groups: Groups) -> dict[str, npt.NDArray[np.float64]]:
@@ -58,20 +30,18 @@ def baselines(groups: Groups) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def ranking_report(
-    ranker: TreeModel, groups: Groups, split: Mapping[str, Any], seed: int, k: int = 10
+    ranker: TreeModel, groups: Groups, wanted: ItemSets, split: Mapping[str, Any], seed: int, k: int = 10
 ) -> dict[str, Any]:
     """Metrics of the ranker (``tandem``) and the baselines on the same targets and candidates, and the paired gain."""
-    results = {name: per_target(scores, groups, k) for name, scores in baselines(groups).items()}
-    results["tandem"] = per_target(ranker.predict(groups.matrix), groups, k)
+    scores = {**baselines(groups), "tandem": ranker.predict(groups.matrix)}
+    results = {name: per_target(best_rows(groups, own, k), wanted, k) for name, own in scores.items()}
+    models = {name: means(values) for name, values in results.items()}
     key = f"ndcg@{k}"
-    best = max((name for name in results if name != "tandem"), key=lambda name: float(results[name][key].mean()))
-    mean, low, high = bootstrap(results["tandem"][key] - results[best][key], seed)
+    best = max((name for name in models if name != "tandem"), key=lambda name: models[name][key] or 0.0)
+    gain = bootstrap(results["tandem"][key] - results[best][key], seed)
     return {
-        "models": {
-            name: {metric: float(values.mean()) if len(values) else None for metric, values in metrics.items()}
-            for name, metrics in results.items()
-        },
-        "gain": {"best_baseline": best, key: {"mean": mean, "low": low, "high": high}},
-        "targets": len(results["tandem"][key]),
+        "models": models,
+        "gain": {"best_baseline": best, key: gain.to_dict()},
+        "targets": int((wanted.sizes > 0).sum()),
         "split": dict(split),
     }

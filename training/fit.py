@@ -20,7 +20,17 @@ from models.ranker import LightGBMRanker, RankerConfig
 from training.config import TrainConfig
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
 from training.protocols import ItemSets, Protocol, truncated_at_random
-from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informative, measure_repeats, some
+from training.ranking import (
+    CANDIDATES,
+    Groups,
+    Targets,
+    best_rows,
+    build_groups,
+    in_time,
+    informative,
+    measure_repeats,
+    some,
+)
 
 VIEWS: Final = (0.02, 0.25, 0.5, 0.75)
 """Quantiles of the targets' times at which neighbours and hazards are learned anew: each target uses the newest that
@@ -90,6 +100,10 @@ class Tandem:
             lambda done: progress("ranker: test features", done),
         )
 
+    def wanted(self, targets: Targets) -> ItemSets:
+        """What the targets want of what may be recommended to them."""
+        return _wanted(self.protocol, targets, self.repeats)
+
     def recommend(self, targets: Targets, k: int, since: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
         """Best item rows of each target [targets, k], padded with -1."""
         found = np.full((len(targets), k), -1, np.int64)
@@ -98,11 +112,7 @@ class Tandem:
         for start in range(0, len(order), _CHUNK):
             chunk = order[start : start + _CHUNK]
             groups = _groups(self.protocol, self.views, targets.take(chunk), since[chunk], self.repeats)
-            scores = self.ranker.predict(groups.matrix)
-            ends = np.cumsum(groups.sizes)
-            for number, begin, end in zip(chunk, ends - groups.sizes, ends):
-                best = np.argsort(-scores[begin:end], kind="stable")[:k]
-                found[number, : len(best)] = groups.rows[begin:end][best]
+            found[chunk] = best_rows(groups, self.ranker.predict(groups.matrix), k)
         return found
 
 
@@ -228,6 +238,11 @@ def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> 
     return targets.take(order), since[order]
 
 
+def _wanted(protocol: Protocol, targets: Targets, repeats: bool) -> ItemSets:
+    wanted = protocol.wanted_sets(targets)
+    return wanted if repeats else wanted.keep(~wanted.inside(protocol.had_sets(targets)))
+
+
 def _groups(
     protocol: Protocol,
     views: Views,
@@ -237,9 +252,7 @@ def _groups(
     progress: Callable[[float], None] = lambda _: None,
 ) -> Groups:
     events = protocol.events
-    wanted: ItemSets = protocol.wanted_sets(targets)
-    if not repeats:
-        wanted = wanted.keep(~wanted.inside(protocol.had_sets(targets)))
+    wanted = _wanted(protocol, targets, repeats)
 
     def history(number: int) -> History:
         window = slice(int(since[number]), int(targets.start[number]))

@@ -86,6 +86,16 @@ def build_groups(
     return Groups(matrix[:end], rows[:end], relevance[:end], sizes, missed)
 
 
+def best_rows(groups: Groups, scores: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+    """The best item rows of each target [targets, k], padded with -1. Equal scores rank by candidate order."""
+    found = np.full((len(groups.sizes), k), -1, np.int64)
+    ends = np.cumsum(groups.sizes)
+    for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
+        best = np.argsort(-scores[start:end], kind="stable")[:k]
+        found[number, : len(best)] = groups.rows[start:end][best]
+    return found
+
+
 def in_time(targets: Targets) -> Targets:
     """The same targets by time: the statistics of a day are summed up once for all that ask on it."""
     return targets.take(np.argsort(targets.time, kind="stable"))

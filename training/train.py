@@ -209,7 +209,8 @@ def _fit_ranker(
     system = fit_ranker(config, protocol, table, repeats, facts, progress)
     test = in_time(some(protocol.test, config.test_sessions, config.seed + 2))
     groups = system.groups(test, progress)
-    report = evaluate.ranking_report(system.ranker, groups, {"protocol": protocol.name, **protocol.facts}, config.seed)
+    split = {"protocol": protocol.name, **protocol.facts}
+    report = evaluate.ranking_report(system.ranker, groups, system.wanted(test), split, config.seed)
     return system.ranker, report
 
 
