@@ -19,9 +19,10 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from graph.errors import FactLimitExceeded, NotDerived, UnknownPredicate
-from graph.parser import Program, nearest
 from graph.plans import Plan, Positions, Row, compile_rule
 from graph.ports import Fact, Proof
+from graph.rules.reader import nearest
+from graph.rules.syntax import Program
 
 DEFAULT_MAX_FACTS = 2_000_000
 

@@ -1,7 +1,7 @@
 """Loads an ontology: rules beside tables of facts, one folder each under ``ontologies/``.
 
-A folder holds ``*.rules`` (graph/parser.py), ``*.csv`` tables and, where it builds on others, a file ``extends`` with
-their names. In a table the first column's header is a predicate of one argument and every further header a predicate
+A folder holds ``*.rules`` (graph/rules), ``*.csv`` tables and, where it builds on others, a file ``extends`` with their
+names. In a table the first column's header is a predicate of one argument and every further header a predicate
 of two: the row ``BEEF,food,beef`` under ``category,category_kind,category_made_of`` states ``category("BEEF")``,
 ``category_kind("BEEF", food)`` and ``category_made_of("BEEF", beef)``. ``|`` separates several values in one cell, an
 empty cell states nothing, and lines that start with ``#`` are comments.
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from graph.engine import RuleGraph
 from graph.errors import OntologyError
-from graph.parser import Program, parse_all
 from graph.ports import Fact, KnowledgeGraph
+from graph.rules.reader import parse_all
+from graph.rules.syntax import Program
 
 _FOLDER = Path(__file__).parent / "ontologies"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
-from graph.parser import Atom, Rule, Term, Variable
+from graph.rules.syntax import Atom, Rule, Term, Variable
 
 Row: TypeAlias = tuple[str, ...]
 Positions: TypeAlias = tuple[int, ...]

@@ -14,7 +14,7 @@ trap 'rm -rf "$scratch"' EXIT
 compile() {
     local kind=$1 lock=requirements/$1.txt resolved=$scratch/$1.txt
     if [[ -f $lock && -z ${UPGRADE:-} ]]; then cp "$lock" "$resolved"; fi
-    .venv/bin/uv pip compile pyproject.toml --extra "$kind" --extra train --extra dev --quiet \
+    .venv/bin/uv pip compile pyproject.toml --extra "$kind" --extra train --extra graph --extra dev --quiet \
         --override "requirements/$kind-overrides.txt" --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
         --no-annotate --no-header --output-file "$resolved" >/dev/null
     {

@@ -6,8 +6,8 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from graph.parser import Atom, Comparison, Declaration, Program, Rule, Term, Variable
 from graph.ports import Fact
+from graph.rules.syntax import Atom, Comparison, Declaration, Program, Rule, Term, Variable
 
 ARITY = {"p": 1, "q": 2, "r": 2, "s": 3}
 CONSTANTS = ("a", "b", "c")

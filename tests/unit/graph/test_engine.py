@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from graph.engine import RuleGraph
 from graph.errors import FactLimitExceeded, NotDerived, UnknownPredicate
-from graph.parser import Program, parse
 from graph.ports import Fact, Proof
+from graph.rules.reader import parse
+from graph.rules.syntax import Program
 from tests.unit.graph.programs import ARITY, facts, ground, naive_heights, programs
 
 PATHS = """

@@ -9,8 +9,8 @@ import pytest
 from graph.engine import RuleGraph
 from graph.errors import NotDerived
 from graph.ontology import load, load_facts
-from graph.parser import parse
 from graph.ports import Fact
+from graph.rules.reader import parse
 
 MALIA = Fact("daughter", ("malia", "barack_obama"))
 SASHA = Fact("daughter", ("sasha", "barack_obama"))

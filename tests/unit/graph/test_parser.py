@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 
 from graph.errors import Problem, RuleSyntaxError
-from graph.parser import Program, Rule, parse, parse_all
 from graph.ports import Fact
+from graph.rules.reader import parse, parse_all
+from graph.rules.syntax import Program, Rule
 from tests.unit.graph.programs import ARITY, rules
 
 DECLARED = "".join(f".decl {name}({', '.join('xyz'[:n])})\n" for name, n in ARITY.items())

@@ -15,89 +15,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 from graph.errors import Problem, RuleSyntaxError
 from graph.ports import Fact
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable of a rule."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Term: TypeAlias = Variable | str
-_BARE = re.compile(r"[a-z][a-z0-9_]*|-?[0-9]+(?:\.[0-9]+)?")
-
-
-def term_text(term: Term) -> str:
-    """The term as rules spell it."""
-    if isinstance(term, Variable):
-        return term.name
-    return term if _BARE.fullmatch(term) else '"' + term.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """A predicate over terms, with the place it was written at."""
-
-    predicate: str
-    terms: tuple[Term, ...]
-    place: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
-
-    def __str__(self) -> str:
-        return f"{self.predicate}({', '.join(map(term_text, self.terms))})"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``left = right`` or ``left != right``."""
-
-    operator: str
-    left: Term
-    right: Term
-    place: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
-
-    def __str__(self) -> str:
-        return f"{term_text(self.left)} {self.operator} {term_text(self.right)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """``head`` holds wherever all of ``body`` holds and the comparisons are true. ``label`` names it in proofs."""
-
-    label: str
-    head: Atom
-    body: tuple[Atom, ...]
-    comparisons: tuple[Comparison, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.head} :- {', '.join(map(str, (*self.body, *self.comparisons)))}."
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """A predicate's argument names and types; an empty type fits every other."""
-
-    predicate: str
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    place: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Checked rules: safe, declared, of the right arity. ``facts`` come with the ``file:line`` that states them."""
-
-    declarations: dict[str, Declaration]
-    rules: tuple[Rule, ...]
-    facts: tuple[tuple[Fact, str], ...] = ()
+from graph.rules.syntax import Atom, Comparison, Declaration, Operator, Program, Rule, Term, Variable
 
 
 def parse(text: str, file: str = "<rules>") -> Program:
@@ -296,7 +219,7 @@ class _Reader:
             raise self._fail(
                 operator, f"found {operator.text!r} after a term", "write 'name(...)', 'A = B' or 'A != B'"
             )
-        return Comparison(operator.text, left, self._term(), (self.file, token.line, token.column))
+        return Comparison(cast(Operator, operator.text), left, self._term(), (self.file, token.line, token.column))
 
     def _atom(self) -> Atom:
         name = self._name("a predicate")
