@@ -1,0 +1,5 @@
+"""``python -m cli`` is ``tandem``."""
+
+from cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""Questions to the running service, and items for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from cli.console import (
+    DEFAULT_TARGET,
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    TargetOption,
+    WorkspaceOption,
+    connected,
+    err,
+    pairs,
+    progress_bar,
+    show_reply,
+)
+
+if TYPE_CHECKING:
+    pass
+
+items_app = typer.Typer(no_args_is_help=True, help="The catalog of the running service.")
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(help="User id; empty with --profile.")] = "",
+    profile: Annotated[str, typer.Option(help="Somebody described in words.")] = "",
+    k: Annotated[int, typer.Option(help="How many items.")] = 10,
+    avoid: Annotated[list[str] | None, typer.Option(help="Property or category no item may have; repeatable.")] = None,
+    require: Annotated[list[str] | None, typer.Option(help="Property or category every item must have.")] = None,
+    deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the running service for recommendations.
+
+    Example: tandem recommend 900 --avoid dairy --avoid alcohol
+    Example: tandem recommend --profile "two adults, a new baby, mostly vegetarian"
+    """
+    from protos.tandem.v1 import recommender_pb2
+    from serving import render
+
+    request = recommender_pb2.RecommendRequest(
+        user_id=user,
+        profile_text=profile,
+        k=k,
+        constraints=recommender_pb2.Constraints(avoid=avoid or [], require=require or []),
+        deadline_ms=deadline_ms,
+        explain=True,
+    )
+    with connected(workspace, target) as client:
+        show_reply(client.recommend(request), render.recommendation, as_json)
+
+
+def tag(
+    title: Annotated[str, typer.Argument(help="The product's name.")],
+    text: Annotated[str, typer.Option(help="Its description.")] = "",
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the running service for a product's tags.
+
+    Example: tandem tag "Greek yogurt strawberry, 5.3 oz" --text "Nonfat strained yogurt" --attribute brand=National
+    """
+    from protos.tandem.v1 import recommender_pb2
+    from serving import render
+    from serving.client import item
+
+    request = recommender_pb2.TagRequest(item=item(title, text, pairs(attribute)), deadline_ms=deadline_ms)
+    with connected(workspace, target) as client:
+        show_reply(client.tag(request), render.tags, as_json)
+
+
+def score(
+    title: Annotated[str, typer.Argument(help="The product's name.")],
+    claimed: Annotated[list[str], typer.Option("--tag", help="A tag an LLM claims; repeatable.")],
+    text: Annotated[str, typer.Option(help="The product's description.")] = "",
+    attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the ensemble judge tags that some LLM claims of a product.
+
+    Example: tandem score "Vegan burger patties" --tag "BEEF" --tag "MEAT - MISC"
+    """
+    from protos.tandem.v1 import ensemble_pb2
+    from serving import render
+    from serving.client import item
+
+    product = item(title, text, pairs(attribute))
+    claims = [ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=product, tag=name)) for name in claimed]
+    with connected(workspace, target) as client:
+        show_reply(client.score(ensemble_pb2.ScoreRequest(claims=claims)), render.judgements, as_json)
+
+
+@items_app.command("add")
+def items_add(
+    source: Annotated[Path, typer.Option("--input", help="Items: parquet or CSV with item_id, title, ...")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Add items to the running service, or replace what it knows of them: usable at once, without retraining.
+
+    A row holds the whole item. Rows that are refused are named with the reason, and the exit code is 1.
+
+    Example: tandem items add --input new_items.parquet
+    """
+    from dataclasses import asdict
+
+    from serving.upload import upload
+
+    with progress_bar("items", as_json) as progress, connected(workspace, target) as client:
+        report = upload(client, source, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        Console().print(
+            f"{report.rows:,} rows: {report.recorded:,} recorded ({report.updated:,} of known items), "
+            f"{report.unchanged:,} unchanged, {len(report.rejected):,} refused",
+            highlight=False,
+        )
+        if report.unknown_attributes:
+            err.print(f"no column of the catalog, not used: {', '.join(report.unknown_attributes)}", highlight=False)
+        for row in report.rejected[:20]:
+            err.print(f"row {row.row} ({row.item_id}): {row.reason}", highlight=False, markup=False)
+        if len(report.rejected) > 20:
+            err.print(f"and {len(report.rejected) - 20:,} more; --json has all", highlight=False)
+    if report.rejected:
+        raise typer.Exit(1)

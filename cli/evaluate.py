@@ -1,0 +1,137 @@
+"""``tandem evaluate``: how good it is on held-out data."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.console import (
+    DEFAULT_TARGET,
+    DEFAULT_WORKSPACE,
+    ConfigOption,
+    JsonOption,
+    TargetOption,
+    UsageError,
+    WorkspaceOption,
+    connected,
+    progress_bar,
+)
+from cli.settings import read_settings
+from features.workspace import Workspace
+
+if TYPE_CHECKING:
+    from serving.config import ServeConfig
+    from training.config import TrainConfig
+
+
+def evaluate(
+    what: Annotated[str, typer.Argument(help="ranking, release, tags, cold-start or parity.")] = "ranking",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    config: ConfigOption = None,
+    target: TargetOption = DEFAULT_TARGET,
+    requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
+    seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """How good it is on held-out data, next to baselines, with intervals.
+
+    "ranking" fits ranker and baselines on the past of each protocol and compares them (minutes); the report is written
+    to the workspace as HTML and JSON and kept as an MLflow run. "release", "tags" and "cold-start" show what was
+    measured when the promoted release was trained, on data that it was not trained on. "parity" asks the running
+    service for random users and times, and a backfill too, computes it all anew and fails where any bit differs.
+
+    Example: tandem evaluate ranking --json
+    Example: tandem evaluate parity --requests 500
+    """
+    if what == "parity":
+        _evaluate_parity(Workspace(workspace), read_settings(config).serve_config(), target, requests, seed, as_json)
+        return
+    if what == "ranking":
+        _evaluate_ranking(Workspace(workspace), read_settings(config).train_config(), as_json)
+        return
+    from models import release
+
+    keys = {"release": "ranking", "tags": "tags", "cold-start": "cold_start"}
+    if what not in keys:
+        raise UsageError(f"there is no evaluation {what!r}; choose from ranking, {', '.join(keys)}, parity")
+    current, _ = release.read(Workspace(workspace).releases)
+    metrics = current.metrics.get(keys[what])
+    if as_json:
+        print(json.dumps({"release": current.id, **(metrics or {})}))
+        return
+    Console().print(f"release [bold]{current.id}[/bold] of {current.created}")
+    show_metrics({keys[what]: metrics})
+
+
+def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) -> None:
+    from training import fit
+    from training.report import files, run, table
+
+    with progress_bar("evaluate", as_json) as progress:
+        system, repeats = fit.system_of(workspace, config, progress)
+        result = run.evaluate_ranking(workspace, system, repeats=repeats, seed=config.seed, progress=progress)
+        written = files.write(workspace, result)
+    if as_json:
+        print(json.dumps(result))
+        return
+    console = Console()
+    console.print(table.render(result))
+    console.print(f"report: {written.html}\nruns:   mlflow ui --backend-store-uri {written.store}", highlight=False)
+
+
+def _evaluate_parity(
+    workspace: Workspace, config: ServeConfig, target: str, requests: int, seed: int, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from serving import parity, render
+
+    with progress_bar("parity", as_json) as progress, connected(workspace.root, target) as client:
+        report = parity.evaluate(workspace, config, client, requests, seed, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        render.show(parity.table(report))
+    if report.differences:
+        raise typer.Exit(1)
+
+
+def show_metrics(metrics: Any) -> None:
+    console = Console()
+    if ranking := metrics.get("ranking"):
+        table = Table(title=f"ranking: {ranking['targets']} held-out sessions after training", title_justify="left")
+        names = list(ranking["models"]["tandem"])
+        for column in ("model", *names):
+            table.add_column(column)
+        for model, values in ranking["models"].items():
+            table.add_row(model, *(f"{values[name]:.4f}" for name in names))
+        console.print(table)
+        gain = ranking["gain"]
+        (metric,) = (name for name in gain if name != "best_baseline")
+        span = gain[metric]
+        interval = f"[{span['low']:+.4f}, {span['high']:+.4f}]"
+        console.print(
+            f"gain over {gain['best_baseline']} in {metric}: {span['mean']:+.4f}, 95 % interval {interval}",
+            highlight=False,
+        )
+    for name in ("tags", "cold_start"):
+        if not (values := metrics.get(name)):
+            continue
+        table = Table(title=f"{name.replace('_', ' ')}: guardrail on held-out groups", title_justify="left")
+        table.add_column("measure")
+        table.add_column("value")
+        for key, value in values.items():
+            if isinstance(value, dict):
+                for order, numbers in value.items():
+                    if isinstance(numbers, dict):
+                        low, high = numbers["low"], numbers["high"]
+                        table.add_row(
+                            f"precision@10, {order}", f"{numbers['precision@10']:.4f} [{low:.4f}, {high:.4f}]"
+                        )
+            else:
+                table.add_row(key, "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
+        console.print(table)
