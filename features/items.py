@@ -79,6 +79,11 @@ class ItemTable:
         rows = self._sorted_rows[position]
         return np.where(self._sorted_keys[position] == keys, rows, -1)
 
+    @property
+    def rows_by_key(self) -> tuple[KeyArray, npt.NDArray[np.int64]]:
+        """All keys, ascending, and the row of each."""
+        return self._sorted_keys, self._sorted_rows
+
     def row_of(self, item_id: str) -> int:
         """Row number of one id, -1 if unknown."""
         return int(self.rows_of(item_keys([item_id]))[0])

@@ -88,6 +88,46 @@ def number_items(item, order):
 
 
 @njit(cache=True, nogil=True)
+def number_codes(code):
+    """Distinct codes from 0 up, ascending [g], and the position of each [n] among them, -1 for a code below 0."""
+    n = len(code)
+    top = -1
+    for at in range(n):
+        top = max(top, code[at])
+    position = np.full(n, -1, np.int64)
+    if top > 32 * n + 4096:
+        # A mark for each possible code would cost more than the sort.
+        order = np.argsort(code)
+        distinct = np.empty(n, np.int64)
+        g = 0
+        for at in range(n):
+            if code[order[at]] >= 0:
+                if g == 0 or code[order[at]] != distinct[g - 1]:
+                    distinct[g] = code[order[at]]
+                    g += 1
+                position[order[at]] = g - 1
+        return distinct[:g].copy(), position
+    mark = np.zeros(top + 1, np.int64)
+    for at in range(n):
+        if code[at] >= 0:
+            mark[code[at]] = 1
+    g = 0
+    for value in range(top + 1):
+        g += mark[value]
+    distinct = np.empty(g, np.int64)
+    g = 0
+    for value in range(top + 1):
+        if mark[value]:
+            distinct[g] = value
+            mark[value] = g
+            g += 1
+    for at in range(n):
+        if code[at] >= 0:
+            position[at] = mark[code[at]]
+    return distinct, position
+
+
+@njit(cache=True, nogil=True)
 def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor, hazard, bin_of_day, mean_size):
     """What a user's events [n] say at ``now``: of each item [m, OWN_COLUMNS] and of the user [USER_COLUMNS].
 
@@ -143,28 +183,32 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
         all_near += near[s]
         moment_size += moment[s] * size[s]
 
-    had, latest = np.empty(m, np.int64), np.empty(m, np.int64)
+    # In order of first appearance, so that the inner loop, sessions times items, runs through memory.
+    place, had = np.full(m, -1, np.int64), np.empty(m, np.int64)
+    latest, expected, pace = np.empty(m), np.zeros(m), np.empty((m, hazard.shape[1]))
     count, longest = 0, len(bin_of_day) - 1
     for s in range(sessions):
-        at = time[first[s]]
+        at = float(time[first[s]])
         ago = sessions - 1 - s
         if ago < EXPECTED_SESSIONS:
             chance = (size[s] / mean_size) ** SIZE_POWER
             for position in range(count):
-                item = had[position]
-                days = min(longest, (at - latest[item]) // 86400)
-                own[item, EXPECTED] += chance * hazard[kind[item], bin_of_day[days]]
+                days = min(longest, int((at - latest[position]) / DAY))
+                expected[position] += chance * pace[position, bin_of_day[days]]
         fast, slow = 0.9**ago, 0.97**ago
-        for position in range(starts[s], starts[s + 1]):
-            item = code[walk[position]]
+        for walked in range(starts[s], starts[s + 1]):
+            item = code[walk[walked]]
             row = own[item]
             if row[LAST_SESSION] == s:
                 continue
-            if row[LAST_SESSION] < 0:
+            position = place[item]
+            if position < 0:
+                position = place[item] = count
                 had[count] = item
+                pace[count] = hazard[kind[item]]
                 count += 1
             else:
-                row[PREVIOUS] = latest[item]
+                row[PREVIOUS] = latest[position]
             row[LAST_SESSION] = s
             row[SESSIONS] += 1.0
             row[FAST] += fast
@@ -175,15 +219,17 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
                 row[RECENT_5] += 1.0
             row[MOMENT] += moment[s]
             row[HOUR] += near[s]
-            latest[item] = at
-    for item in range(m):
+            latest[position] = at
+    for position in range(count):
+        item = had[position]
         row = own[item]
-        days = min(longest, (now - latest[item]) // 86400)
-        row[HAZARD] = hazard[kind[item], bin_of_day[days]]
+        row[EXPECTED] = expected[position]
+        days = min(longest, int((now - latest[position]) / DAY))
+        row[HAZARD] = pace[position, bin_of_day[days]]
         row[AGAIN] = row[HAZARD] * (row[SESSIONS] - 1.0 + factor[item]) / (row[EXPECTED] + 1.0)
         row[MOMENT] /= max(all_moments, 1e-300)
         row[HOUR] /= max(all_near, 1e-300)
-        row[PREVIOUS] = (latest[item] - row[PREVIOUS]) / DAY
+        row[PREVIOUS] = (latest[position] - row[PREVIOUS]) / DAY
     user[U_SIZE] = n / sessions
     user[U_LAST_SIZE] = size[sessions - 1]
     user[U_MOMENT_SIZE] = moment_size / max(all_moments, 1e-300)
@@ -200,18 +246,9 @@ def sum_up_groups(group, code, time, walk, starts, weight):
 
     ``group`` [m]: the group of each of the user's items, below 0 for none.
     """
-    m, sessions = len(group), len(starts) - 1
-    order = np.argsort(group)
-    groups, of_item = np.empty(m, np.int64), np.full(m, -1, np.int64)
-    g = 0
-    for position in range(m):
-        item = order[position]
-        if group[item] < 0:
-            continue
-        if g == 0 or group[item] != groups[g - 1]:
-            groups[g] = group[item]
-            g += 1
-        of_item[item] = g - 1
+    sessions = len(starts) - 1
+    groups, of_item = number_codes(group)
+    g = len(groups)
     found = np.zeros((g, GROUP_COLUMNS))
     latest = np.full(g, -1, np.int64)
     total = 0.0
@@ -233,7 +270,96 @@ def sum_up_groups(group, code, time, walk, starts, weight):
             found[at, G_SESSIONS] += 1.0
             if s >= sessions - 10:
                 found[at, G_RECENT] += 1.0
-    return groups[:g].copy(), found, total
+    return groups, found, total
+
+
+@njit(cache=True, nogil=True)
+def summarize(
+    item,
+    order,
+    time,
+    session,
+    weight,
+    value,
+    now,
+    table_keys,
+    table_rows,
+    groups,
+    kind_of,
+    factor_of,
+    hazard,
+    kind_hazard,
+    bin_of_day,
+    mean_size,
+):
+    """All of a `features.transforms.Profile` from a user's events [n] in one call; ``order`` sorts ``item``.
+
+    ``table_keys`` ascending and ``table_rows``: the catalog's keys and their rows; ``groups`` [items, 3], ``kind_of``
+    and ``factor_of`` [items]: what is known of its items.
+    """
+    keys, code = number_items(item, order)
+    _, first, walk, starts = number_sessions(session)
+    m = len(keys)
+    rows, kind, factor = np.empty(m, np.int64), np.empty(m, np.int64), np.ones(m)
+    group = np.full((3, m), -1, np.int64)
+    low = 0
+    for at in range(m):
+        # Keys ascend: the search goes on from where the last one ended, in steps that double.
+        step = 1
+        while low + step < len(table_keys) and table_keys[low + step] < keys[at]:
+            low += step
+            step *= 2
+        high = min(len(table_keys), low + step + 1)
+        while low < high:
+            middle = (low + high) // 2
+            if table_keys[middle] < keys[at]:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(table_keys) and table_keys[low] == keys[at]:
+            row = table_rows[low]
+            rows[at], kind[at], factor[at] = row, kind_of[row], factor_of[row]
+            for slot in range(3):
+                group[slot, at] = groups[row, slot]
+        else:
+            rows[at], kind[at] = -1, len(hazard) - 1
+            low = min(low, max(len(table_keys) - 1, 0))
+    own, user = sum_up(
+        code, time, first, walk, starts, weight, value, m, now, kind, factor, hazard, bin_of_day, mean_size
+    )
+    kinds, kind_of_item = number_codes(kind)
+    kind_code = np.empty(len(code), np.int64)
+    for event in range(len(code)):
+        kind_code[event] = kind_of_item[code[event]]
+    g = len(kinds)
+    of_kind, _ = sum_up(
+        kind_code,
+        time,
+        first,
+        walk,
+        starts,
+        weight,
+        value,
+        g,
+        now,
+        kinds,
+        np.ones(g),
+        kind_hazard,
+        bin_of_day,
+        mean_size,
+    )
+    return (
+        keys,
+        rows,
+        own,
+        user,
+        kinds,
+        of_kind,
+        sum_up_groups(group[0], code, time, walk, starts, weight),
+        sum_up_groups(group[1], code, time, walk, starts, weight),
+        sum_up_groups(group[2], code, time, walk, starts, weight),
+        len(first),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -252,94 +378,283 @@ def find(values, wanted):
 
 
 @njit(cache=True, nogil=True)
-def fill_user_items(matrix, at, keys, wanted, own, factor, user, now):
-    """Write the user-item and user columns of each candidate from column ``at`` on, co-purchase left out.
+def fill_user_item(out, row, known, factor, user, now):
+    """Write the user-item and user columns of one candidate, co-purchase (24) left out.
 
-    ``keys`` [m]: the user's items, ascending. ``wanted`` [c]: keys of the candidates; ``factor`` [c]: their own.
+    ``row``: what the user's events say of the item, where ``known``; ``factor``: the item's own.
     """
     sessions = user[U_SESSIONS]
-    for candidate in range(len(wanted)):
-        out = matrix[candidate, at:]
-        item = find(keys, wanted[candidate])
-        if item < 0:
-            for column in range(24):
-                out[column] = np.nan
-            for column in (0, 1, 2, 9, 10, 11, 12, 14, 15, 20, 22, 23):
-                out[column] = 0.0
+    if not known:
+        for column in range(24):
+            out[column] = np.nan
+        for column in (0, 1, 2, 9, 10, 11, 12, 14, 15, 20, 22, 23):
+            out[column] = 0.0
+    else:
+        since, begun = (now - row[LAST]) / DAY, (now - row[FIRST]) / DAY
+        interval = (begun - since) / (row[SESSIONS] - 1.0) if row[SESSIONS] > 1.0 else np.nan
+        out[0] = row[WEIGHT]
+        out[1] = row[SESSIONS]
+        out[2] = row[SESSIONS] / max(1.0, sessions)
+        out[3] = since
+        out[4] = begun
+        out[5] = interval
+        out[6] = since / interval if interval > 0.0 else np.nan
+        out[7] = row[PREVIOUS]
+        out[8] = since / row[PREVIOUS] if row[PREVIOUS] > 0.0 else np.nan
+        out[9] = row[DECAY_14D]
+        out[10] = row[DECAY_60D]
+        out[11] = row[FAST]
+        out[12] = row[SLOW]
+        out[13] = sessions - 1.0 - row[LAST_SESSION]
+        out[14] = row[RECENT_3]
+        out[15] = row[RECENT_5]
+        out[16] = row[VALUE_LAST]
+        out[17] = row[VALUE_SUM] / row[EVENTS]
+        out[18] = row[HAZARD]
+        out[19] = row[SESSIONS] - 1.0 - row[EXPECTED]
+        out[20] = row[AGAIN]
+        out[21] = (row[SESSIONS] - 1.0 + 3.0 * factor) / (row[EXPECTED] + 3.0)
+        out[22] = row[MOMENT]
+        out[23] = row[HOUR]
+    for column in range(U_GAP):
+        out[25 + column] = user[column]
+    out[31] = user[U_GAP]
+    out[32] = user[U_SINCE] / user[U_GAP] if user[U_GAP] > 0.0 else np.nan
+    out[33] = user[U_REPEAT]
+
+
+@njit(cache=True, nogil=True)
+def fill_group(out, groups, found, total, wanted, weight, now):
+    """Write the columns of one affinity slot; ``wanted``: the candidate's group, ``weight``: the user's with it."""
+    group = find(groups, wanted) if wanted >= 0 else -1
+    if group < 0:
+        out[0], out[1], out[4] = 0.0, 0.0, 0.0
+        out[2], out[3], out[5] = np.nan, np.nan, np.nan
+        return
+    row = found[group]
+    since = (now - row[G_LAST]) / DAY
+    interval = (row[G_LAST] - row[G_FIRST]) / DAY / (row[G_SESSIONS] - 1.0) if row[G_SESSIONS] > 1.0 else np.nan
+    out[0] = row[G_WEIGHT] / max(total, 1e-9)
+    out[1] = row[G_SESSIONS]
+    out[2] = since
+    out[3] = since / interval if interval > 0.0 else np.nan
+    out[4] = row[G_RECENT]
+    out[5] = weight / row[G_WEIGHT] if row[G_WEIGHT] > 0.0 else np.nan
+
+
+@njit(cache=True, nogil=True)
+def fill(
+    matrix,
+    places,
+    rows,
+    copurchase,
+    now,
+    hour_at,
+    gap,
+    keys,
+    own,
+    user,
+    kinds,
+    of_kind,
+    affinities,
+    table_keys,
+    groups,
+    kind_of,
+    factor_of,
+    statistics,
+    trends,
+    hour_lift,
+    gap_lift,
+    session_size,
+):
+    """Write the ranking matrix [c, columns] of the candidates ``rows`` [c].
+
+    ``places``: first columns of the user-item part, the three affinity slots, the statistics, the kinds' part and the
+    clock's. ``hour_at``, ``gap``: buckets of the hour and of the time since the session before, -1 for none. The rest:
+    a Profile and an ItemTable.
+    """
+    at_user, at_first, at_second, at_third, at_statistics, at_kinds, at_clock = places
+    at_slots = (at_first, at_second, at_third)
+    hour, weekday = (now % 86_400) // 3_600, (now // 86_400 + 3) % 7
+    nothing = np.zeros(OWN_COLUMNS)
+    for candidate in range(len(rows)):
+        row = rows[candidate]
+        out = matrix[candidate]
+        item = find(keys, table_keys[row])
+        mine = own[item] if item >= 0 else nothing
+        fill_user_item(out[at_user:], mine, item >= 0, factor_of[row], user, now)
+        out[at_user + 24] = copurchase[candidate]
+        for slot in range(3):
+            slot_groups, found, total = affinities[slot]
+            # The weight as the matrix holds it, in single precision.
+            fill_group(out[at_slots[slot] :], slot_groups, found, total, groups[row, slot], out[at_user], now)
+        for column in range(statistics.shape[1]):
+            out[at_statistics + column] = statistics[row, column]
+        kind = kind_of[row]
+        out[at_kinds] = hour_lift[kind, hour_at]
+        out[at_kinds + 1] = gap_lift[kind, gap] if gap >= 0 else 0.0
+        out[at_kinds + 2] = session_size[kind]
+        of = find(kinds, kind)
+        if of < 0:
+            out[at_kinds + 3], out[at_kinds + 4], out[at_kinds + 5] = 0.0, np.nan, 0.0
         else:
-            row = own[item]
-            since, begun = (now - row[LAST]) / DAY, (now - row[FIRST]) / DAY
-            interval = (begun - since) / (row[SESSIONS] - 1.0) if row[SESSIONS] > 1.0 else np.nan
-            out[0] = row[WEIGHT]
-            out[1] = row[SESSIONS]
-            out[2] = row[SESSIONS] / max(1.0, sessions)
-            out[3] = since
-            out[4] = begun
-            out[5] = interval
-            out[6] = since / interval if interval > 0.0 else np.nan
-            out[7] = row[PREVIOUS]
-            out[8] = since / row[PREVIOUS] if row[PREVIOUS] > 0.0 else np.nan
-            out[9] = row[DECAY_14D]
-            out[10] = row[DECAY_60D]
-            out[11] = row[FAST]
-            out[12] = row[SLOW]
-            out[13] = sessions - 1.0 - row[LAST_SESSION]
-            out[14] = row[RECENT_3]
-            out[15] = row[RECENT_5]
-            out[16] = row[VALUE_LAST]
-            out[17] = row[VALUE_SUM] / row[EVENTS]
-            out[18] = row[HAZARD]
-            out[19] = row[SESSIONS] - 1.0 - row[EXPECTED]
-            out[20] = row[AGAIN]
-            out[21] = (row[SESSIONS] - 1.0 + 3.0 * factor[candidate]) / (row[EXPECTED] + 3.0)
-            out[22] = row[MOMENT]
-            out[23] = row[HOUR]
-        for column in range(U_GAP):
-            out[25 + column] = user[column]
-        out[31] = user[U_GAP]
-        out[32] = user[U_SINCE] / user[U_GAP] if user[U_GAP] > 0.0 else np.nan
-        out[33] = user[U_REPEAT]
+            choice = mine[DECAY_60D] / of_kind[of, DECAY_60D] if item >= 0 else 0.0
+            out[at_kinds + 3] = of_kind[of, AGAIN]
+            out[at_kinds + 4] = choice
+            out[at_kinds + 5] = of_kind[of, AGAIN] * choice
+        out[at_kinds + 6] = trends[row, 0]
+        out[at_kinds + 7] = trends[row, 1]
+        out[at_clock] = hour
+        out[at_clock + 1] = weekday
 
 
 @njit(cache=True, nogil=True)
-def fill_kinds(matrix, at, kinds, of_kind, wanted, keys, wanted_keys, own):
-    """Write k_again, k_choice and k_need from column ``at`` on.
-
-    ``kinds`` [g]: kinds the user had, ascending; ``of_kind`` [g, OWN_COLUMNS]: `sum_up` of them. ``wanted`` [c]: the
-    candidates' kinds, ``wanted_keys`` [c] their keys; ``keys`` [m], ``own``: the user's items.
-    """
-    for candidate in range(len(wanted)):
-        out = matrix[candidate, at:]
-        kind = find(kinds, wanted[candidate])
-        if kind < 0:
-            out[0], out[1], out[2] = 0.0, np.nan, 0.0
-            continue
-        item = find(keys, wanted_keys[candidate])
-        choice = own[item, DECAY_60D] / of_kind[kind, DECAY_60D] if item >= 0 else 0.0
-        out[0] = of_kind[kind, AGAIN]
-        out[1] = choice
-        out[2] = of_kind[kind, AGAIN] * choice
+def _slot_of(slots, rows, row):
+    """Where in the open-addressing table ``slots`` the row is or would be: an entry of ``rows`` or -1."""
+    # Fibonacci hashing: neighbouring rows land far apart.
+    at = (row * 0x9E3779B1 >> 7) & (len(slots) - 1)
+    while slots[at] >= 0 and rows[slots[at]] != row:
+        at = (at + 1) & (len(slots) - 1)
+    return at
 
 
 @njit(cache=True, nogil=True)
-def fill_groups(matrix, at, groups, found, total, wanted, now):
-    """Write the columns of one affinity slot from column ``at`` on; ``wanted`` [c]: the candidates' groups.
+def _table_for(entries):
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return np.full(size, -1, np.int64)
 
-    Column 0 of the matrix is the user's weight with the candidate.
+
+@njit(cache=True, nogil=True)
+def _comes_before(scores, rows, one, other):
+    return scores[one] > scores[other] or (scores[one] == scores[other] and rows[one] < rows[other])
+
+
+@njit(cache=True, nogil=True)
+def _sink(heap, size, at, scores, rows):
+    moved = heap[at]
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        if below + 1 < size and _comes_before(scores, rows, heap[below + 1], heap[below]):
+            below += 1
+        if not _comes_before(scores, rows, heap[below], moved):
+            break
+        heap[at] = heap[below]
+        at = below
+    heap[at] = moved
+
+
+@njit(cache=True, nogil=True)
+def best_first(scores, rows, most):
+    """Positions of the ``most`` highest scores, best first; ties fall by row."""
+    size = len(scores)
+    heap = np.arange(size)
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(heap, size, at, scores, rows)
+    best = np.empty(min(most, size), np.int64)
+    for place in range(len(best)):
+        best[place] = heap[0]
+        size -= 1
+        heap[0] = heap[size]
+        _sink(heap, size, 0, scores, rows)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def neighbourhood(recent, neighbours, similarity):
+    """Distinct neighbours of the rows ``recent``, in order of appearance, and their summed similarities; the hash
+    table that finds them by row.
     """
-    for candidate in range(len(wanted)):
-        out = matrix[candidate, at:]
-        group = find(groups, wanted[candidate]) if wanted[candidate] >= 0 else -1
-        if group < 0:
-            out[0], out[1], out[4] = 0.0, 0.0, 0.0
-            out[2], out[3], out[5] = np.nan, np.nan, np.nan
+    most = len(recent) * neighbours.shape[1]
+    slots = _table_for(most)
+    rows, scores = np.empty(most, np.int64), np.zeros(most)
+    count = 0
+    for at in range(len(recent)):
+        for column in range(neighbours.shape[1]):
+            row = np.int64(neighbours[recent[at], column])
+            if row < 0:
+                continue
+            slot = _slot_of(slots, rows, row)
+            if slots[slot] < 0:
+                slots[slot] = count
+                rows[count] = row
+                count += 1
+            scores[slots[slot]] += similarity[recent[at], column]
+    return rows[:count], scores[:count], slots
+
+
+@njit(cache=True, nogil=True)
+def _take(rows, source, share, chosen, proposed, count, limit, slots):
+    """Choose the first ``share`` of ``rows`` that are not chosen yet; what is chosen or forbidden is in ``slots``."""
+    fresh = 0
+    share_left = min(share, limit - count)
+    for position in range(len(rows)):
+        if fresh >= share_left and position >= share:
+            break
+        row = rows[position]
+        if row < 0:
             continue
-        row = found[group]
-        since = (now - row[G_LAST]) / DAY
-        interval = (row[G_LAST] - row[G_FIRST]) / DAY / (row[G_SESSIONS] - 1.0) if row[G_SESSIONS] > 1.0 else np.nan
-        out[0] = row[G_WEIGHT] / max(total, 1e-9)
-        out[1] = row[G_SESSIONS]
-        out[2] = since
-        out[3] = since / interval if interval > 0.0 else np.nan
-        out[4] = row[G_RECENT]
-        out[5] = matrix[candidate, 0] / row[G_WEIGHT] if row[G_WEIGHT] > 0.0 else np.nan
+        slot = _slot_of(slots, chosen, row)
+        if slots[slot] >= 0:
+            if position < share and slots[slot] < limit:
+                proposed[slots[slot]] |= source
+        elif fresh < share_left:
+            slots[slot] = count
+            chosen[count] = row
+            proposed[count] = source
+            count += 1
+            fresh += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit, shares, sources, repeats):
+    """Rows, sources and co-purchase scores of at most ``limit`` candidates; see `features.candidates.retrieve`.
+
+    ``own`` (-1 for items the catalog does not know) and ``again``: a Profile's. ``recent``: rows whose ``neighbours``
+    count. ``shares``: how many may be own items, neighbours, similar ones. ``sources``: bits of these and popular ones.
+    """
+    known = np.empty(len(own), np.int64)
+    chance = np.empty(len(own))
+    m = 0
+    for at in range(len(own)):
+        if own[at] >= 0:
+            known[m], chance[m] = own[at], again[at]
+            m += 1
+    known, chance = known[:m], chance[:m]
+    # Behind the chosen stand the forbidden: they only have to be found.
+    chosen = np.empty(limit + m, np.int64)
+    proposed = np.zeros(limit, np.uint8)
+    slots = _table_for(limit + m)
+    count = 0
+    if repeats:
+        best = best_first(chance, known, shares[0])
+        count = _take(known[best], sources[0], shares[0], chosen, proposed, count, limit, slots)
+    else:
+        for at in range(m):
+            chosen[limit + at] = known[at]
+            slots[_slot_of(slots, chosen, known[at])] = limit + at
+    near, scores, found = neighbourhood(recent, neighbours, similarity)
+    # So many of the best may be chosen or forbidden already.
+    best = best_first(scores, near, shares[1] + count + (0 if repeats else m))
+    count = _take(near[best], sources[1], shares[1], chosen, proposed, count, limit, slots)
+    distinct = np.empty(len(similar), np.int64)
+    n = 0
+    for at in range(len(similar)):
+        again_there = similar[at] < 0
+        for earlier in range(n):
+            again_there |= distinct[earlier] == similar[at]
+        if not again_there:
+            distinct[n] = similar[at]
+            n += 1
+    count = _take(distinct[:n], sources[2], shares[2], chosen, proposed, count, limit, slots)
+    count = _take(popular, sources[3], limit, chosen, proposed, count, limit, slots)
+    together = np.zeros(count)
+    for at in range(count):
+        entry = found[_slot_of(found, near, chosen[at])]
+        if entry >= 0:
+            together[at] = scores[entry]
+    return chosen[:count].copy(), proposed[:count].copy(), together

@@ -34,12 +34,12 @@ class Event:
 class OnlineStore(Protocol):
     """Features of users at request time."""
 
-    def user(self, user_id: str) -> UserRow:
-        """Raises StoreUnavailable where the store does not answer."""
+    def history(self, user_id: str) -> History:
+        """A user's events; none for somebody nobody has seen. Raises StoreUnavailable where nothing answers."""
         ...
 
     def push(self, histories: Mapping[str, History]) -> None:
-        """Replace users' histories; a ``user`` call that starts afterwards sees them. Raises StoreUnavailable."""
+        """Replace users' histories; a ``history`` call that starts afterwards sees them. Raises StoreUnavailable."""
         ...
 
 

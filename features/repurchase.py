@@ -11,7 +11,7 @@ usual rate (`features.transforms`, ``ui_again`` and ``ui_habit``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -132,14 +132,14 @@ def _hazard(repeats: npt.NDArray[np.float64], chances: npt.NDArray[np.float64]) 
     return hazard
 
 
-def hour_bucket(time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Four hours of a weekday (0 to 5) or a weekend (6 to 11) of each time (seconds, UTC)."""
+def hour_bucket(time: Any) -> Any:
+    """Four hours of a weekday (0 to 5) or a weekend (6 to 11) of each time (seconds, UTC); of one time or an array."""
     return time % 86_400 // 14_400 + 6 * ((time // 86_400 + 3) % 7 >= 5)
 
 
-def gap_bucket(seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Position in GAP_DAYS of each time since the session before."""
-    return np.searchsorted(GAP_DAYS, seconds / 86_400, side="right").astype(np.int64) - 1
+def gap_bucket(seconds: Any) -> Any:
+    """Position in GAP_DAYS of each time since the session before; of one time or an array."""
+    return np.searchsorted(GAP_DAYS, seconds / 86_400, side="right") - 1
 
 
 def _lift(

@@ -151,11 +151,16 @@ class FeatureRepository:
         answers = numbered.join(found, on="__row", how="left").drop("__row")
         return entities.join(answers, on=entities.columns, how="left", maintain_order="left", nulls_equal=True)
 
-    def user(self, user_id: str) -> UserRow:
+    def history(self, user_id: str) -> History:
         with _store_errors("read"):
             blob = self._read(USER_HISTORY, user_id, ["history"]).get("history")
+        return History.decode(blob.bytes_val) if blob is not None else History.empty()
+
+    def user(self, user_id: str) -> UserRow:
+        """Events and profile: two reads of the store, so a caller that needs no profile asks for ``history``."""
+        history = self.history(user_id)
+        with _store_errors("read"):
             values = self._read(USER_PROFILE, user_id, self.user_attributes) if self.user_attributes else {}
-        history = History.decode(blob.bytes_val) if blob is not None else History.empty()
         profile = {
             name: values[name].string_val
             for name in self.user_attributes

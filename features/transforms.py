@@ -12,7 +12,7 @@ from features import kernels
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable
 from features.repurchase import BIN_OF_DAY, gap_bucket, hour_bucket
-from features.schema import AFFINITY_SLOTS, RANKING_NAMES
+from features.schema import RANKING_NAMES
 
 DAY: Final = 86_400.0
 KIND_WEIGHT: Final = np.array(
@@ -22,8 +22,10 @@ KIND_WEIGHT: Final = np.array(
 
 RECENT_SESSIONS: Final = 5
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
-_TRENDS = slice(_AT["k_trend_day"], _AT["k_trend_week"] + 1)
-_STATS = slice(_AT["i_count_1d"], _AT["i_age_days"] + 1)
+_PLACES = tuple(
+    _AT[name] for name in ("ui_weight", "a0_share", "a1_share", "a2_share", "i_count_1d", "k_hour", "c_hour")
+)
+"""First columns of what `kernels.fill` writes as a block."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,55 +62,26 @@ def summarize(history: History, table: ItemTable, now: int) -> Profile:
     """Sum up what was known of a user before ``now``; events at or after it are left out."""
     history = history.before(now)
     # Copies: a decoded history is read-only, which would be another type, compiled anew.
-    item, time = np.array(history.item, np.int64), np.array(history.time, np.int64)
-    weight, value = KIND_WEIGHT[history.kind], np.array(history.value, np.float64)
-    keys, code = kernels.number_items(item, np.argsort(item))
-    _, first, walk, starts = kernels.number_sessions(np.array(history.session, np.int64))
-    rows = table.rows_of(keys)
-    known = rows >= 0
+    item = np.array(history.item, np.int64)
     repurchase = table.repurchase
-    kind = np.where(known, repurchase.kind[rows], len(repurchase.hazard) - 1)
-    factor = np.where(known, repurchase.factor[rows], 1.0)
-    own, user = kernels.sum_up(
-        code,
-        time,
-        first,
-        walk,
-        starts,
-        weight,
-        value,
-        len(keys),
+    keys, rows, own, user, kinds, of_kind, first, second, third, sessions = kernels.summarize(
+        item,
+        np.argsort(item),
+        np.array(history.time, np.int64),
+        np.array(history.session, np.int64),
+        KIND_WEIGHT[history.kind],
+        np.array(history.value, np.float64),
         now,
-        kind,
-        factor,
+        *table.rows_by_key,
+        table.groups,
+        repurchase.kind,
+        repurchase.factor,
         repurchase.hazard,
-        BIN_OF_DAY,
-        repurchase.mean_size,
-    )
-    kinds, kind_of_item = kernels.number_items(kind, np.argsort(kind))
-    of_kind, _ = kernels.sum_up(
-        kind_of_item[code],
-        time,
-        first,
-        walk,
-        starts,
-        weight,
-        value,
-        len(kinds),
-        now,
-        kinds,
-        np.ones(len(kinds)),
         repurchase.kind_hazard,
         BIN_OF_DAY,
         repurchase.mean_size,
     )
-    groups = tuple(
-        kernels.sum_up_groups(
-            np.where(known, table.groups[rows, slot], -1).astype(np.int64), code, time, walk, starts, weight
-        )
-        for slot in range(AFFINITY_SLOTS)
-    )
-    return Profile(now, keys, rows, own, user, kinds, of_kind, groups, len(history), len(first))
+    return Profile(now, keys, rows, own, user, kinds, of_kind, (first, second, third), len(history), sessions)
 
 
 def assemble(
@@ -120,32 +93,29 @@ def assemble(
     """
     matrix = np.empty((len(rows), len(RANKING_NAMES)), np.float32)
     repurchase = table.repurchase
-    kernels.fill_user_items(
-        matrix,
-        _AT["ui_weight"],
-        profile.keys,
-        table.keys[rows],
-        profile.own,
-        repurchase.factor[rows],
-        profile.user,
-        profile.now,
-    )
-    matrix[:, _AT["ui_copurchase"]] = copurchase
-    for slot, (groups, found, total) in enumerate(profile.groups):
-        wanted = table.groups[rows, slot].astype(np.int64)
-        kernels.fill_groups(matrix, _AT[f"a{slot}_share"], groups, found, total, wanted, profile.now)
-    matrix[:, _STATS] = table.statistics(profile.now)[rows]
-    kind = repurchase.kind[rows]
-    hour = hour_bucket(np.array([profile.now]))[0]
-    matrix[:, _AT["k_hour"]] = repurchase.hour_lift[kind, hour]
     since = profile.user[kernels.U_SINCE]
-    gap = gap_bucket(np.array([since * DAY]))[0] if since >= 0 else -1
-    matrix[:, _AT["k_gap"]] = repurchase.gap_lift[kind, gap] if gap >= 0 else 0.0
-    matrix[:, _AT["k_session_size"]] = repurchase.session_size[kind]
-    kernels.fill_kinds(
-        matrix, _AT["k_again"], profile.kinds, profile.of_kind, kind, profile.keys, table.keys[rows], profile.own
+    kernels.fill(
+        matrix,
+        _PLACES,
+        rows,
+        copurchase,
+        profile.now,
+        int(hour_bucket(profile.now)),
+        int(gap_bucket(since * DAY)) if since >= 0 else -1,
+        profile.keys,
+        profile.own,
+        profile.user,
+        profile.kinds,
+        profile.of_kind,
+        profile.groups,
+        table.keys,
+        table.groups,
+        repurchase.kind,
+        repurchase.factor,
+        table.statistics(profile.now),
+        table.kind_trends(profile.now),
+        repurchase.hour_lift,
+        repurchase.gap_lift,
+        repurchase.session_size,
     )
-    matrix[:, _TRENDS] = table.kind_trends(profile.now)[rows]
-    matrix[:, _AT["c_hour"]] = (profile.now % 86_400) // 3_600
-    matrix[:, _AT["c_weekday"]] = (profile.now // 86_400 + 3) % 7
     return matrix

@@ -24,7 +24,6 @@ import polars as pl
 from features.candidates import retrieve
 from features.history import History
 from features.items import ItemTable
-from features.ports import UserRow
 from features.schema import schema_hash
 from features.statistics import Activity
 from features.transforms import assemble, summarize
@@ -203,8 +202,8 @@ class _Memory:
     def __init__(self, histories: Mapping[str, History]) -> None:
         self._histories = histories
 
-    def user(self, user_id: str) -> UserRow:
-        return UserRow(self._histories[user_id], {}, known=True)
+    def history(self, user_id: str) -> History:
+        return self._histories[user_id]
 
     def push(self, histories: Mapping[str, History]) -> None:
         raise RuntimeError(f"nothing is pushed to a synthetic catalog, but {len(histories)} histories were")

@@ -183,4 +183,4 @@ def _warm_up(services: Services, trees: Trees) -> None:
         raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
     services.similar.warm_up()
     services.embedder.embed(["warm up"])
-    services.store.user("")
+    services.store.history("")

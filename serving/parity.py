@@ -18,7 +18,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from features.candidates import neighbourhood
+from features.candidates import together_with
 from features.items import ItemTable
 from features.keys import item_keys
 from features.schema import RANKING_NAMES, schema_hash
@@ -136,7 +136,7 @@ class Offline:
     def features(self, moment: Moment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The ranking matrix [len(rows), columns] of the user's items at the time."""
         profile = summarize(self.histories[moment.user], self.table, moment.at)
-        return assemble(profile, self.table, rows, neighbourhood(profile, self.table).of(rows))
+        return assemble(profile, self.table, rows, together_with(profile, self.table, rows))
 
     def scores(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         return self._ranker.predict(matrix)

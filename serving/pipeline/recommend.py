@@ -9,10 +9,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from features.candidates import Candidates, Source, neighbourhood, retrieve
+from features.candidates import Candidates, Source, retrieve, together_with
 from features.errors import StoreUnavailable
 from features.history import History
-from features.ports import UserRow
 from features.transforms import Profile, assemble, summarize
 from graph.ports import Proof
 from graph.wants import Person, labels_that_serve, read_person, serves_any
@@ -37,9 +36,9 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
     Raises InvalidRequest for constraints nobody knows.
     """
     with clock.stage("features"):
-        row = _read_user(services, query.user_id, clock)
-        now = services.now(row.history, query.at)
-        profile = summarize(row.history, services.table, now)
+        history = _read_history(services, query.user_id, clock)
+        now = services.now(history, query.at)
+        profile = summarize(history, services.table, now)
     clock.check("retrieval")
     if profile.n_events:
         return await _ranked(services, query, clock, profile, "known_user")
@@ -52,15 +51,15 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
     return await _ranked(services, query, clock, profile, "cold_popular")
 
 
-def _read_user(services: Services, user_id: str, clock: RequestClock) -> UserRow:
+def _read_history(services: Services, user_id: str, clock: RequestClock) -> History:
     if not user_id:
-        return UserRow(History.empty(), {}, known=False)
+        return History.empty()
     try:
-        return services.store.user(user_id)
+        return services.store.history(user_id)
     except StoreUnavailable as error:
         _log.warning("online store: %s", error)
         clock.degrade("features", "the online store does not answer; the user is treated as new")
-        return UserRow(History.empty(), {}, known=False)
+        return History.empty()
 
 
 async def _ranked(
@@ -220,7 +219,7 @@ def _fill(
     if len(kept) >= k:
         return kept
     extra = _popular(services, rules, candidates.rows, k - len(kept), now)
-    together = np.zeros(len(extra)) if profile is None else neighbourhood(profile, services.table).of(extra)
+    together = np.zeros(len(extra)) if profile is None else together_with(profile, services.table, extra)
     return Candidates(
         np.concatenate((kept.rows, extra)),
         np.concatenate((kept.sources, np.full(len(extra), Source.POPULAR, np.uint8))),

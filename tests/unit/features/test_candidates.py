@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.candidates import Candidates, Source, neighbourhood, retrieve
+from features.candidates import Candidates, Source, retrieve, together_with
 from features.events import history_of
 from features.history import History
 from features.items import ItemTable
 from features.ports import Event
-from features.transforms import summarize
+from features.transforms import Profile, summarize
 from tests.unit.features.shop import START, WEEK, bare_table, catalog, events_of, histories, table_of
 
 DAY = 86_400
@@ -50,6 +50,12 @@ def candidates_of(
     return retrieve(summarize(history, table, now), table, limit, similar, repeats)
 
 
+def near_scores(profile: Profile) -> dict[int, float]:
+    """Score by row of what was bought with the user's recent items."""
+    scores = together_with(profile, TABLE, np.arange(N)).tolist()
+    return {row: score for row, score in enumerate(scores) if score > 0}
+
+
 @given(histories(N - 2), st.integers(0, 60), st.booleans(), st.lists(st.integers(-1, N - 1), max_size=20))
 def test_candidates_are_distinct_known_items_within_the_limit(
     events: list[Event], limit: int, repeats: bool, similar: list[int]
@@ -76,9 +82,9 @@ def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) 
     profile = summarize(history_of(events), TABLE, NOW)
     similar = np.array([3, 1, 4, 15, 9], np.int64)
     found = retrieve(profile, TABLE, limit, similar)
-    near = neighbourhood(profile, TABLE)
+    near = near_scores(profile)
     by_again = sorted((-again, row) for row, again in zip(profile.rows.tolist(), profile.again.tolist()) if row >= 0)
-    by_score = sorted((-score, row) for row, score in zip(near.rows.tolist(), near.scores.tolist()))
+    by_score = sorted((-score, row) for row, score in near.items())
     lists = {
         Source.REPEAT: ([row for _, row in by_again], 14),
         Source.CO_PURCHASE: ([row for _, row in by_score], 3),
@@ -90,7 +96,7 @@ def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) 
         assert named
         assert {source for source, (rows, share) in lists.items() if row in rows[:share]} <= named
         assert named <= {source for source, (rows, _) in lists.items() if row in rows}
-        assert score == dict(zip(near.rows.tolist(), near.scores.tolist())).get(row, 0.0)
+        assert score == near.get(row, 0.0)
     assert lists[Source.REPEAT][0][:14] == found.rows[: min(14, len(by_again))].tolist()
 
 
@@ -102,9 +108,7 @@ def test_neighbours_are_summed_over_the_items_of_the_recent_sessions() -> None:
         for near, value in zip(TABLE.neighbours[row].tolist(), TABLE.similarity[row].tolist()):
             if near >= 0:
                 expected[near] = expected.get(near, 0.0) + value
-    found = neighbourhood(profile, TABLE)
-    assert found.rows.tolist() == sorted(expected)
-    assert found.scores.tolist() == pytest.approx([expected[row] for row in sorted(expected)])
+    assert near_scores(profile) == pytest.approx(expected)
 
 
 def test_a_cold_user_gets_labelled_popular_items() -> None:
@@ -136,10 +140,10 @@ def test_the_shares_of_the_sources_are_kept_where_there_is_enough_of_each() -> N
     similar = np.arange(N, dtype=np.int64)[::-1]
     found = candidates_of(mine, 20, similar=similar)
     profile = summarize(mine, TABLE, NOW)
-    near = neighbourhood(profile, TABLE)
+    near = near_scores(profile)
     lists = (
         (profile.rows[np.lexsort((profile.rows, -profile.again))], 14),
-        (near.rows[np.lexsort((near.rows, -near.scores))], 3),
+        (np.array(sorted(near, key=lambda row: (-near[row], row))), 3),
         (similar, 1),
         (TABLE.popular_at(NOW), 20),
     )

@@ -19,7 +19,7 @@ from features.errors import InvalidEvent, StoreUnavailable
 from features.events import Recorder, SqliteEventLog, day_session, history_of
 from features.history import EVENT_KINDS, History
 from features.keys import item_keys
-from features.ports import EventLog, OnlineStore, UserRow
+from features.ports import EventLog, OnlineStore
 from tests.unit.features.shop import START, event, events_of
 
 ROOT = Path(__file__).parents[3]
@@ -32,11 +32,10 @@ class MemoryStore:
         self.rows: dict[str, History] = {}
         self.down = False
 
-    def user(self, user_id: str) -> UserRow:
+    def history(self, user_id: str) -> History:
         if self.down:
             raise StoreUnavailable("the store is down")
-        history = self.rows.get(user_id, History.empty())
-        return UserRow(history, {}, known=bool(len(history)))
+        return self.rows.get(user_id, History.empty())
 
     def push(self, histories: Mapping[str, History]) -> None:
         if self.down:
@@ -44,7 +43,7 @@ class MemoryStore:
         self.rows.update(histories)
 
     def items(self, user_id: str) -> list[int]:
-        found: list[int] = self.user(user_id).history.item.tolist()
+        found: list[int] = self.history(user_id).item.tolist()
         return found
 
 
@@ -74,7 +73,7 @@ def test_the_fakes_and_the_log_are_what_the_ports_ask_for(log: SqliteEventLog, s
     event_log: EventLog = log
     online: OnlineStore = store
     assert event_log.of_user("u") == []
-    assert not online.user("u").known
+    assert len(online.history("u")) == 0
 
 
 def test_events_are_there_after_the_file_is_opened_again(log: SqliteEventLog, path: Path) -> None:
@@ -184,7 +183,7 @@ def test_a_recorded_event_is_seen_by_the_next_read(log: SqliteEventLog, store: M
 def test_a_user_outside_the_base_starts_with_the_logged_events(log: SqliteEventLog, store: MemoryStore) -> None:
     Recorder(log, store, {}).record([event(2, "b", START + 5), event(1, "a", START)])
     assert store.items("u") == keys("a", "b")
-    assert store.user("u").history.time.tolist() == [START, START + 5]
+    assert store.history("u").time.tolist() == [START, START + 5]
 
 
 def test_an_outage_of_the_store_keeps_the_events_and_says_so(log: SqliteEventLog, store: MemoryStore) -> None:
@@ -273,7 +272,7 @@ def test_threads_of_one_recorder_lose_nothing(log: SqliteEventLog, store: Memory
     for thread in threads:
         thread.join(60)
     assert outcomes == [""] * 80
-    assert len(store.user("u").history) == len(log.of_user("u")) == 80
+    assert len(store.history("u")) == len(log.of_user("u")) == 80
 
 
 def test_a_log_becomes_the_arrays_a_history_keeps() -> None:

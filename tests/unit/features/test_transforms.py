@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import kernels
-from features.candidates import neighbourhood
+from features.candidates import together_with
 from features.errors import SchemaMismatch
 from features.events import history_of, session_keys
 from features.history import History
@@ -72,7 +72,7 @@ def ordered(events: list[Event]) -> list[Event]:
 
 def matrix_of(history: History, table: ItemTable, rows: npt.NDArray[np.int64], now: int) -> npt.NDArray[np.float32]:
     profile = summarize(history, table, now)
-    return assemble(profile, table, rows, neighbourhood(profile, table).of(rows))
+    return assemble(profile, table, rows, together_with(profile, table, rows))
 
 
 def assert_as_defined(events: list[Event], now: int) -> None:

@@ -60,7 +60,7 @@ def bought(user: str, item: str, time: int) -> Event:
 
 
 def profile_of(services: Services, user: str) -> Profile:
-    history = services.store.user(user).history
+    history = services.store.history(user)
     return summarize(history, services.table, services.now(history, None))
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from features.errors import StoreUnavailable
 from features.history import History
-from features.ports import UserRow
 from models.errors import EngineTimeout, EngineUnavailable
 from models.ports import Contribution, FloatMatrix, FloatVector, LLMRequest
 from serving.clock import RequestClock
@@ -87,7 +86,7 @@ async def test_explained_item_names_the_features_that_moved_it(services: Service
 
 
 async def test_habits_are_proposed_as_repeats(services: Services, households: list[str]) -> None:
-    had = {int(key) for key in services.store.user(households[0]).history.item}
+    had = {int(key) for key in services.store.history(households[0]).item}
     answer = await ask(services, households[0], k=50)
     for item in answer.items:
         row = services.table.row_of(item.item_id)
@@ -96,14 +95,14 @@ async def test_habits_are_proposed_as_repeats(services: Services, households: li
 
 
 async def test_question_about_the_past_sees_nothing_later(services: Services, households: list[str]) -> None:
-    user = max(households, key=lambda one: len(services.store.user(one).history))
-    history = services.store.user(user).history
+    user = max(households, key=lambda one: len(services.store.history(one)))
+    history = services.store.history(user)
     middle = int(history.time[len(history) // 2])
     before = history.before(middle)
 
     class Past:
-        def user(self, _: str) -> UserRow:
-            return UserRow(before, {}, known=True)
+        def history(self, _: str) -> History:
+            return before
 
         def push(self, _: Mapping[str, History]) -> None:
             raise AssertionError("nothing is pushed here")
@@ -116,7 +115,7 @@ async def test_question_about_the_past_sees_nothing_later(services: Services, ho
 
 
 async def test_user_before_his_first_event_is_a_stranger(services: Services, households: list[str]) -> None:
-    first = int(services.store.user(households[0]).history.time[0])
+    first = int(services.store.history(households[0]).time[0])
     answer = await ask(services, households[0], at=first)
     assert answer.path == "cold_popular"
 
@@ -271,7 +270,7 @@ async def test_blank_words_are_no_words(services: Services) -> None:
 class DeadStore:
     """An online store whose server is gone."""
 
-    def user(self, user_id: str) -> UserRow:
+    def history(self, user_id: str) -> History:
         raise StoreUnavailable(f"redis://secret:6379 refused {user_id}")
 
     def push(self, _: Mapping[str, History]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from features.errors import StoreUnavailable
 from features.events import Recorder
 from features.history import History
-from features.ports import Event, UserRow
+from features.ports import Event
 from serving.pipeline import record_events
 from serving.services import Services
 from tests.unit.serving.asking import ask
@@ -86,8 +86,8 @@ class FullStore:
     def __init__(self, services: Services) -> None:
         self._store = services.store
 
-    def user(self, user_id: str) -> UserRow:
-        return self._store.user(user_id)
+    def history(self, user_id: str) -> History:
+        return self._store.history(user_id)
 
     def push(self, _: Mapping[str, History]) -> None:
         raise StoreUnavailable("redis://secret:6379 is full")
