@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from features import kernels
 from models.catalog import Catalog
 
 NEAR = 8
@@ -76,9 +77,8 @@ class SimilarItems:
         texts = self.catalog.text_of_row[rows]
         if not self._known[texts].all():
             self._look_up(np.unique(texts[~self._known[texts]]))
-        near, inverse = np.unique(self._near[texts].ravel(), return_inverse=True)
-        likeness = np.bincount(inverse, self._similarity[texts].ravel())
-        best = near[np.argsort(-likeness, kind="stable")[:TEXTS]]
+        near, likeness, _ = kernels.neighbourhood(texts, self._near, self._similarity)
+        best = near[kernels.best_first(likeness, near, TEXTS)]
         starts, ends = self._starts[best].tolist(), self._starts[best + 1].tolist()
         places = np.concatenate([self._places[a : min(a + most, b)] for a, b in zip(starts, ends)])
         places.sort()
