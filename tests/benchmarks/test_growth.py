@@ -37,7 +37,7 @@ def test_synthetic_users_have_histories_as_long_and_as_repetitive_as_their_own(t
     services = synthetic(real, 100_000, histories)
     assert len(services.table) == 100_000
     for user, history in histories.items():
-        made = services.store.user(user).history
+        made = services.store.history(user)
         assert len(made) == len(history)
         assert (made.time == history.time).all()
         assert (made.session == history.session).all()
