@@ -76,6 +76,10 @@ class Workspace:
         return self.root / "events" / "items.db"
 
     @property
+    def facts(self) -> Path:
+        return self.root / "events" / "facts.db"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 

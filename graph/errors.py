@@ -46,3 +46,11 @@ class OntologyError(GraphError):
 
 class FactLimitExceeded(GraphError):
     """The closure under the rules would hold more facts than the graph is allowed to keep."""
+
+
+class TimeLimitExceeded(GraphError):
+    """The closure under the rules would take longer than the graph is allowed to."""
+
+
+class NotANumber(GraphError):
+    """A fact has a text where its predicate is declared with a number."""

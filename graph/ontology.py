@@ -4,19 +4,23 @@ A folder holds ``*.rules`` (graph/rules), ``*.csv`` tables and, where it builds 
 names. In a table the first column's header is a predicate of one argument and every further header a predicate
 of two: the row ``BEEF,food,beef`` under ``category,category_kind,category_made_of`` states ``category("BEEF")``,
 ``category_kind("BEEF", food)`` and ``category_made_of("BEEF", beef)``. ``|`` separates several values in one cell, an
-empty cell states nothing, and lines that start with ``#`` are comments.
+empty cell states nothing, and lines that start with ``#`` are comments. Values must be of the types declared.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from graph import exchange
 from graph.engine import RuleGraph
 from graph.errors import OntologyError
 from graph.ports import Fact, KnowledgeGraph
+from graph.rules.check import fact_problems
+from graph.rules.names import nearest
 from graph.rules.reader import parse_all
 from graph.rules.syntax import Program
 
@@ -46,35 +50,47 @@ def load_folder(folder: Path) -> RuleGraph:
     program = parse_all((_short(path), path.read_text(encoding="utf-8")) for path in rules)
     tables = [path for each in folders for path in sorted(each.glob("*.csv"))]
     facts = dict(program.facts)
+    faults: list[str] = []
     for path in tables:
-        for fact, source in _table(path, program):
+        for fact, source in _table(path, program, faults):
             facts.setdefault(fact, source)
-    return RuleGraph.build(Program(program.declarations, program.rules, tuple(facts.items())))
+    if faults:
+        raise OntologyError("\n".join(faults))
+    return RuleGraph.build(replace(program, facts=tuple(facts.items())))
 
 
-def load_facts(path: Path) -> list[Fact]:
-    """Facts from a file: ``.tsv`` lines ``a<TAB>relation<TAB>b`` say relation(a, b); any other file is CSV under a
-    header ``predicate,...`` with a predicate and its arguments in each row. Raises OntologyError naming the line.
+def load_facts(path: Path, program: Program | None = None) -> list[Fact]:
+    """The asserted facts of a file in any format of graph/exchange; they must fit the declarations of ``program``.
+
+    Raises OntologyError naming every bad row.
     """
-    rows = list(_rows(path, "\t" if path.suffix == ".tsv" else ","))
-    if path.suffix == ".tsv":
-        return [_triple(path, line, row) for line, row in rows]
-    if not rows or rows[0][1][0] != "predicate":
-        raise OntologyError(f"{path}: the first line must be a header 'predicate,argument,...'")
-    facts = []
-    for line, row in rows[1:]:
-        while row and not row[-1]:
-            row.pop()
-        if len(row) < 2 or not all(row):
-            raise OntologyError(f"{path}:{line}: {row} is not a fact; write a predicate and its arguments")
-        facts.append(Fact(row[0], tuple(row[1:])))
-    return facts
+    stated = exchange.importable(exchange.read(path), ("asserted",))[0]
+    if program is not None:
+        faults = [f"{each.source}: {fault}" for each in stated for fault in misfits(program, each.fact)]
+        if faults:
+            raise OntologyError("\n".join(faults))
+    return [each.fact for each in stated]
 
 
-def _with_extended(folder: Path) -> Iterator[Path]:
+def misfits(program: Program, fact: Fact) -> list[str]:
+    """Why the fact may not be stated under the program's declarations, each with its remedy; empty where it may."""
+    declaration = program.declarations.get(fact.predicate)
+    if declaration is None:
+        return [f"predicate {fact.predicate!r} is not declared; {nearest(fact.predicate, program.declarations)}"]
+    if len(fact.args) != len(declaration.names):
+        counts = f"{len(fact.args)} argument(s) and takes {len(declaration.names)}"
+        return [f"{fact} has {counts}; write {fact.predicate}({', '.join(declaration.names)})"]
+    return [f"{message}; {remedy}" for message, remedy in fact_problems(declaration, fact.args, program.types)]
+
+
+def _with_extended(folder: Path, below: tuple[Path, ...] = ()) -> Iterator[Path]:
     extends = folder / "extends"
+    if folder in below:
+        raise OntologyError(f"{extends} leads back to itself; let one ontology extend the other, not each other")
     for name in extends.read_text(encoding="utf-8").split() if extends.exists() else ():
-        yield from _with_extended(folder.parent / name)
+        if not (folder.parent / name).is_dir():
+            raise OntologyError(f"{extends} names {name!r}, but {folder.parent / name} is no folder; correct the name")
+        yield from _with_extended(folder.parent / name, (*below, folder))
     yield folder
 
 
@@ -82,12 +98,10 @@ def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            # Quotes mean nothing in tab-separated triples.
-            is_csv = delimiter == ","
-            reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE)
+            reader = csv.reader(file)
             for row in reader:
                 if row and not row[0].startswith("#"):
                     yield reader.line_num, [cell.strip() for cell in row]
@@ -95,14 +109,9 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise OntologyError(f"{path} cannot be read ({error}); give a UTF-8 text file") from error
 
 
-def _triple(path: Path, line: int, row: list[str]) -> Fact:
-    if len(row) != 3 or not all(row):
-        raise OntologyError(f"{path}:{line}: {row} is not a triple; write 'a<TAB>relation<TAB>b'")
-    return Fact(row[1], (row[0], row[2]))
-
-
-def _table(path: Path, program: Program) -> Iterator[tuple[Fact, str]]:
-    rows = _rows(path, ",")
+def _table(path: Path, program: Program, faults: list[str]) -> Iterator[tuple[Fact, str]]:
+    """The table's facts with their ``file:line``; what is wrong with its rows goes to ``faults``."""
+    rows = _rows(path)
     header = next(rows, (1, [""]))[1]
     for position, predicate in enumerate(header):
         declaration = program.declarations.get(predicate)
@@ -111,9 +120,15 @@ def _table(path: Path, program: Program) -> Iterator[tuple[Fact, str]]:
             raise OntologyError(f"{path}:1: column {predicate!r} is no predicate of {wanted} argument(s); declare it")
     for line, row in rows:
         if len(row) != len(header) or not row[0]:
-            raise OntologyError(f"{path}:{line}: {len(row)} cells under {len(header)} columns; complete the row")
-        source = f"{_short(path)}:{line}"
-        yield Fact(header[0], (row[0],)), source
-        for predicate, cell in zip(header[1:], row[1:], strict=True):
-            for value in filter(None, cell.split("|")):
-                yield Fact(predicate, (row[0], value)), source
+            faults.append(f"{path}:{line}: {len(row)} cells under {len(header)} columns; complete the row")
+            continue
+        for fact in _cells(header, row):
+            faults.extend(f"{path}:{line}: {fault}" for fault in misfits(program, fact))
+            yield fact, f"{_short(path)}:{line}"
+
+
+def _cells(header: list[str], row: list[str]) -> Iterator[Fact]:
+    yield Fact(header[0], (row[0],))
+    for predicate, cell in zip(header[1:], row[1:], strict=True):
+        for value in filter(None, cell.split("|")):
+            yield Fact(predicate, (row[0], value))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from graph.rules.syntax import Program
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fact:
-    """A ground atom such as ``daughter(malia, barack_obama)``.
+    """A ground atom such as ``daughter(malia, barack_obama)``; a predicate that starts with ``~`` holds predictions.
 
     In a query pattern an argument that starts with ``?`` is a variable; two equal variables must match equal values.
     """
@@ -25,24 +28,35 @@ class Fact:
 class Proof:
     """A well-founded derivation of ``fact``.
 
-    ``rule`` is None for an asserted fact, whose ``source`` says who said so; for a derived one ``source`` is the rule.
+    ``rule`` is None for a told fact, whose ``source`` says who said so, with the ``probability`` a model gave a
+    predicted one; for a derived fact ``source`` is the rule.
     """
 
     fact: Fact
     rule: str | None
     source: str
     premises: tuple[Proof, ...] = ()
+    probability: float | None = None
 
     def lines(self, indent: int = 0) -> Iterator[str]:
         """The proof as indented text, one fact a line, premises below what they prove."""
-        why = f"[{self.rule}]" if self.rule else f"({self.source})"
-        yield f"{'  ' * indent}{self.fact}  {why}"
-        for premise in self.premises:
-            yield from premise.lines(indent + 1)
+        waiting = [(self, indent)]
+        while waiting:
+            proof, depth = waiting.pop()
+            why = f"[{proof.rule}]" if proof.rule else f"({proof.source})"
+            if proof.probability is not None:
+                why = f"({proof.source}, predicted: {proof.probability:g})"
+            yield f"{'  ' * depth}{proof.fact}  {why}"
+            waiting.extend((premise, depth + 1) for premise in reversed(proof.premises))
 
 
 class KnowledgeGraph(Protocol):
     """A set of facts closed under rules. Immutable: ``extend`` answers a new graph and leaves this one as it was."""
+
+    @property
+    def program(self) -> Program:
+        """The rules and declarations this graph is closed under."""
+        ...
 
     @property
     def version(self) -> str:
@@ -61,6 +75,9 @@ class KnowledgeGraph(Protocol):
         """A shortest proof. Raises NotDerived where the fact does not hold."""
         ...
 
-    def extend(self, facts: Iterable[Fact], source: str) -> KnowledgeGraph:
-        """This graph with more asserted facts and all that follows from them; cost grows with what is new."""
+    def extend(
+        self, facts: Iterable[Fact], source: str, *, predicted: Iterable[tuple[Fact, float]] = ()
+    ) -> KnowledgeGraph:
+        """This graph with more asserted and ``predicted`` facts (with their probabilities) and all that follows from
+        them; cost grows with what is new."""
         ...

@@ -34,20 +34,30 @@ class PropertyTable:
     version: str
 
     @classmethod
-    def build(cls, graph: KnowledgeGraph, rows: Sequence[Mapping[str, str | None]]) -> PropertyTable:
-        """The table of ``rows`` of item attributes (see items.item_facts). Raises OntologyError above 64 properties."""
+    def build(
+        cls, graph: KnowledgeGraph, rows: Sequence[Mapping[str, str | None]], ids: Sequence[str] | None = None
+    ) -> PropertyTable:
+        """The table of ``rows`` of item attributes (see items.item_facts), of items that ``graph`` says nothing about.
+
+        With ``ids``, each once, of these items: what ``graph`` says of them counts. Raises OntologyError above 64
+        properties.
+        """
         names = tuple(fact.args[0] for fact in graph.query(Fact("property", ("?property",))))
         if len(names) > _MAX_PROPERTIES:
             raise OntologyError(
                 f"the ontology has {len(names)} properties and a mask holds {_MAX_PROPERTIES}; merge or remove some"
             )
+        # No item of a catalog is called so: ids hold no NUL.
+        place = {item: i for i, item in enumerate(ids or [f"\0{i}" for i in range(len(rows))])}
         extended = graph.extend(
-            (fact for i, row in enumerate(rows) for fact in item_facts(graph, str(i), row)), source="catalog"
+            (fact for item, row in zip(place, rows, strict=True) for fact in item_facts(graph, item, row)),
+            source="catalog",
         )
-        certain = _masks(extended, ("contains", "serves"), names, len(rows))
-        possible = certain | _masks(extended, ("may_contain",), names, len(rows))
+        certain = _masks(extended, ("contains", "serves"), names, place)
+        possible = certain | _masks(extended, ("may_contain",), names, place)
         unknown = np.ones(len(rows), dtype=np.bool_)
-        unknown[[int(fact.args[0]) for fact in extended.query(Fact("contents_known", ("?item",)))]] = False
+        known = (place.get(fact.args[0]) for fact in extended.query(Fact("contents_known", ("?item",))))
+        unknown[[row for row in known if row is not None]] = False
         return cls(names, certain, possible, unknown, graph.version)
 
     @classmethod
@@ -93,6 +103,10 @@ class PropertyTable:
     def has(self, rows: NDArray[np.integer[Any]], name: str) -> NDArray[np.bool_]:
         """bool[len(rows)]: the row certainly contains or serves the property. Raises OntologyError as ``violates``."""
         return np.asarray((self.contains[rows] & self._bits([name])) != 0)
+
+    def may_have(self, rows: NDArray[np.integer[Any]], name: str) -> NDArray[np.bool_]:
+        """bool[len(rows)]: it is known that the row may contain the property. Raises OntologyError as ``violates``."""
+        return np.asarray((self.may_contain[rows] & self._bits([name])) != 0)
 
     def save(self, path: Path) -> None:
         """Writes an ``.npz`` that ``load`` reads without pickle."""
@@ -140,10 +154,13 @@ def explain_property(graph: KnowledgeGraph, item_id: str, name: str) -> Proof:
     raise NotDerived(f"nothing says that {item_id} contains, serves or may contain {name}; check the item's facts")
 
 
-def _masks(graph: KnowledgeGraph, predicates: Sequence[str], names: Sequence[str], count: int) -> Mask:
+def _masks(graph: KnowledgeGraph, predicates: Sequence[str], names: Sequence[str], place: Mapping[str, int]) -> Mask:
     bit = {name: np.uint64(1 << i) for i, name in enumerate(names)}
-    masks = np.zeros(count, dtype=np.uint64)
+    masks = np.zeros(len(place), dtype=np.uint64)
     for predicate in predicates:
         for fact in graph.query(Fact(predicate, ("?item", "?property"))):
-            masks[int(fact.args[0])] |= bit[fact.args[1]]
+            item, name = fact.args
+            # Whoever asserts contents may name what is neither of these items nor a property.
+            if item in place and name in bit:
+                masks[place[item]] |= bit[name]
     return masks

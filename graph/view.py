@@ -10,14 +10,15 @@ from graph.ports import Fact, KnowledgeGraph, Proof
 
 
 def proof_graph(proof: Proof) -> nx.DiGraph:
-    """One node a fact (``rule``, ``source``), an edge from each premise to what it proves, labelled with the rule."""
+    """One node a fact (``rule``, ``source``, ``probability``), an edge from each premise to what it proves (``label``:
+    the rule)."""
     drawn = nx.DiGraph()
     waiting = [proof]
     while waiting:
         current = waiting.pop()
         if current.fact in drawn and "source" in drawn.nodes[current.fact]:
             continue
-        drawn.add_node(current.fact, rule=current.rule, source=current.source)
+        drawn.add_node(current.fact, rule=current.rule, source=current.source, probability=current.probability)
         for premise in current.premises:
             drawn.add_edge(premise.fact, current.fact, label=current.rule)
             waiting.append(premise)
@@ -34,11 +35,12 @@ def facts_graph(graph: KnowledgeGraph, predicates: Iterable[str]) -> nx.MultiDiG
 
 
 def to_dot(drawn: nx.DiGraph | nx.MultiDiGraph) -> str:
-    """Graphviz DOT, the same text for equal graphs. Asserted facts of a proof are boxes."""
+    """Graphviz DOT, the same text for equal graphs. Asserted facts of a proof are boxes, predicted ones dashed."""
     lines = ["digraph {", "  rankdir=BT;"]
     for node, data in sorted(drawn.nodes(data=True), key=lambda pair: str(pair[0])):
         shape = "box" if data.get("source") and data.get("rule") is None else "ellipse"
-        lines.append(f"  {_quoted(node)} [shape={shape}];")
+        style = ", style=dashed" if data.get("probability") is not None else ""
+        lines.append(f"  {_quoted(node)} [shape={shape}{style}];")
     for start, end, data in sorted(drawn.edges(data=True), key=lambda edge: (str(edge[0]), str(edge[1]), str(edge[2]))):
         lines.append(f"  {_quoted(start)} -> {_quoted(end)} [label={_quoted(data.get('label', ''))}];")
     return "\n".join([*lines, "}"]) + "\n"

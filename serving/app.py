@@ -32,6 +32,7 @@ _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 SERVICERS = (
     "protos.tandem.v1.recommender_pb2_grpc.add_RecommenderServicer_to_server",
     "protos.tandem.v1.ensemble_pb2_grpc.add_EnsembleServicer_to_server",
+    "protos.tandem.v1.graph_pb2_grpc.add_GraphServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
     "grpc_reflection.v1alpha.reflection_pb2_grpc.add_ServerReflectionServicer_to_server",
 )

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 
-from protos.tandem.v1 import ensemble_pb2, ensemble_pb2_grpc, recommender_pb2, recommender_pb2_grpc, types_pb2
+from protos.tandem.v1 import (
+    ensemble_pb2,
+    ensemble_pb2_grpc,
+    graph_pb2,
+    graph_pb2_grpc,
+    recommender_pb2,
+    recommender_pb2_grpc,
+    types_pb2,
+)
 from serving import auth
 from serving.errors import ServingError
 
@@ -33,11 +41,13 @@ class Client:
     """A connection to a Tandem service; use it as a context manager, from any number of threads."""
 
     def __init__(self, target: str = "127.0.0.1:9000", key: str = "", timeout_s: float = 60.0) -> None:
+        self.target = target
         self.channel = grpc.insecure_channel(target)
         self._metadata = ((auth.HEADER, f"Bearer {key}"),)
         self._timeout_s = timeout_s
         self._recommender = recommender_pb2_grpc.RecommenderStub(self.channel)  # type: ignore[no-untyped-call]
         self._ensemble = ensemble_pb2_grpc.EnsembleStub(self.channel)  # type: ignore[no-untyped-call]
+        self._graph = graph_pb2_grpc.GraphStub(self.channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Client:
         return self
@@ -72,6 +82,34 @@ class Client:
     def score(self, request: ensemble_pb2.ScoreRequest) -> ensemble_pb2.ScoreReply:
         """Raises CallFailed."""
         reply: ensemble_pb2.ScoreReply = self._call(self._ensemble.Score, request)
+        return reply
+
+    def facts(self, pattern: graph_pb2.Fact, page_size: int = 0) -> Iterator[graph_pb2.Fact]:
+        """Every fact that matches, over as many pages as there are. Raises CallFailed."""
+        token = ""
+        while True:
+            request = graph_pb2.QueryRequest(pattern=pattern, page_size=page_size, page_token=token)
+            reply: graph_pb2.QueryReply = self._call(self._graph.Query, request)
+            yield from reply.facts
+            token = reply.next_page_token
+            if not token:
+                return
+
+    def explain(self, fact: graph_pb2.Fact) -> graph_pb2.ExplainReply:
+        """Raises CallFailed."""
+        reply: graph_pb2.ExplainReply = self._call(self._graph.Explain, graph_pb2.ExplainRequest(fact=fact))
+        return reply
+
+    def assert_facts(self, facts: Sequence[graph_pb2.Assertion], source: str) -> graph_pb2.AssertReply:
+        """Facts that the service obeys from then on, kept over restarts. Raises CallFailed."""
+        request = graph_pb2.AssertRequest(facts=facts, source=source)
+        reply: graph_pb2.AssertReply = self._call(self._graph.Assert, request)
+        return reply
+
+    def retract_facts(self, facts: Sequence[graph_pb2.Fact], source: str = "") -> graph_pb2.RetractReply:
+        """Take back what ``source`` (or anybody) asserted. Raises CallFailed."""
+        request = graph_pb2.RetractRequest(facts=facts, source=source)
+        reply: graph_pb2.RetractReply = self._call(self._graph.Retract, request)
         return reply
 
     def serving(self, service: str = "") -> bool:

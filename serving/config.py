@@ -30,6 +30,8 @@ class Limits(BaseModel):
     """Items of one UpsertItems; each takes milliseconds to embed."""
     title_length: int = Field(default=2_000, ge=1)
     """Characters of an item's title in the catalog: a longer one is a description in the wrong field."""
+    facts: int = Field(default=1_000, ge=1)
+    """Facts of one Assert or Retract, and of a page of Query."""
     max_tags: int = Field(default=20, ge=1, le=100)
     deadline_ms: int = Field(default=60_000, ge=1)
     """The longest deadline a request may set, milliseconds."""

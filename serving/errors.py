@@ -17,6 +17,10 @@ class DeadlineExceeded(ServingError):
     """The caller's time was over before there was any answer."""
 
 
+class NotAsserted(ServingError):
+    """A fact cannot be taken back, for no service asserted it: it is stated elsewhere, or follows from other facts."""
+
+
 class NotReady(ServingError):
     """The release lacks what the call needs; the message says how to get it."""
 

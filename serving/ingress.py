@@ -13,20 +13,22 @@ import grpc
 from google.protobuf.message import Message
 
 from features.workspace import Workspace
-from protos.tandem.v1 import ensemble_pb2, recommender_pb2
-from serving import auth, codec, pipeline
+from protos.tandem.v1 import ensemble_pb2, graph_pb2, recommender_pb2
+from serving import auth, codec, graphcodec, pipeline
 from serving.clock import RequestClock
 from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.deployments import llm_provider
+from serving.graphcodec import GraphCodec
 from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_live
+from serving.pipeline import graph
 from serving.services import Services
 from serving.status import status_of
 
 _log = logging.getLogger("ray.serve")
 Reply = TypeVar("Reply", bound=Message)
 
-SERVICES = ("tandem.v1.Recommender", "tandem.v1.Ensemble", "grpc.health.v1.Health")
+SERVICES = ("tandem.v1.Recommender", "tandem.v1.Ensemble", "tandem.v1.Graph", "grpc.health.v1.Health")
 LLM_SERVICE = "tandem.llm"
 """Name under which the health service tells whether the LLM answers; the other services never wait for it."""
 
@@ -38,6 +40,7 @@ class Ingress:
         workspace = Workspace(root)
         self._key = auth.read_key(workspace.api_key)
         self._codec = Codec(config.limits, config.default_deadline_ms)
+        self._graph_codec = GraphCodec(self._codec, config.limits)
         self._llm = llm
         remote = None
         if ranker is not None:
@@ -101,6 +104,50 @@ class Ingress:
             return codec.score_reply(await pipeline.score(self._services, query, RequestClock(query.deadline_ms)))
 
         return await self._answer(request, grpc_context, answer, ensemble_pb2.ScoreReply)
+
+    # --- tandem.v1.Graph ---------------------------------------------------------------------------------------------
+
+    async def Query(  # noqa: N802 - an RPC's name
+        self, request: graph_pb2.QueryRequest, grpc_context: Any
+    ) -> graph_pb2.QueryReply:
+        async def answer() -> graph_pb2.QueryReply:
+            services, query = self._services, self._graph_codec.fact_query(request)
+            clock = RequestClock(query.deadline_ms)
+            page = await graph.query(services, query, clock)
+            return graphcodec.query_reply(query, page, services.release.id, clock)
+
+        return await self._answer(request, grpc_context, answer, graph_pb2.QueryReply)
+
+    async def Explain(  # noqa: N802 - an RPC's name
+        self, request: graph_pb2.ExplainRequest, grpc_context: Any
+    ) -> graph_pb2.ExplainReply:
+        async def answer() -> graph_pb2.ExplainReply:
+            services, query = self._services, self._graph_codec.explain_query(request)
+            clock = RequestClock(query.deadline_ms)
+            proof = await graph.explain(services, query.fact, clock)
+            return graphcodec.explain_reply(query, proof, services, clock)
+
+        return await self._answer(request, grpc_context, answer, graph_pb2.ExplainReply)
+
+    async def Assert(  # noqa: N802 - an RPC's name
+        self, request: graph_pb2.AssertRequest, grpc_context: Any
+    ) -> graph_pb2.AssertReply:
+        async def answer() -> graph_pb2.AssertReply:
+            request_id = self._codec.request_id(request.request_id)
+            told = self._graph_codec.assertions(request)
+            return graphcodec.assert_reply(request_id, await graph.assert_facts(self._live, told))
+
+        return await self._answer(request, grpc_context, answer, graph_pb2.AssertReply)
+
+    async def Retract(  # noqa: N802 - an RPC's name
+        self, request: graph_pb2.RetractRequest, grpc_context: Any
+    ) -> graph_pb2.RetractReply:
+        async def answer() -> graph_pb2.RetractReply:
+            request_id = self._codec.request_id(request.request_id)
+            facts, source = self._graph_codec.retracted_facts(request)
+            return graphcodec.retract_reply(request_id, await graph.retract_facts(self._live, facts, source))
+
+        return await self._answer(request, grpc_context, answer, graph_pb2.RetractReply)
 
     # --- grpc.health.v1.Health and reflection ------------------------------------------------------------------------
 

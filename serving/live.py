@@ -1,9 +1,10 @@
-"""The services as items arrive: the log is the truth, and what requests work with is exchanged as a whole."""
+"""The services as items and facts arrive: logs are the truth, and what requests work with is exchanged as a whole."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -23,28 +24,33 @@ from features.arrivals import (
 )
 from features.history import History
 from features.keys import item_keys
-from graph.properties import PropertyTable
+from graph.ports import Fact
 from models.index import grown
 from models.ports import Embedder, FloatMatrix
 from models.tagging import LabelCounts
 from models.text import catalog_view
+from serving.errors import NotReady
+from serving.factlog import LoggedFact, SqliteFactLog, Told
+from serving.facts import Recorded, Retracted, retractions, with_facts
+from serving.knowledge import check, properties_of
 from serving.messages import UpsertedItems
 from serving.services import Services
 
 _log = logging.getLogger(__name__)
 POLL_S: Final = 1.0
-"""How often a process looks whether another one wrote items down."""
+"""How often a process looks whether another one wrote items or facts down."""
 
 
 class LiveServices:
-    """The services of one process and the item log they follow. Safe to use from several threads.
+    """The services of one process and the logs they follow. Safe to use from several threads.
 
     Every change makes new services and exchanges one reference: a request that has begun keeps the ones it has.
     """
 
-    def __init__(self, services: Services, log: SqliteItemLog) -> None:
+    def __init__(self, services: Services, log: SqliteItemLog, facts: SqliteFactLog | None = None) -> None:
         self._services = services
         self._log = log
+        self._facts = facts
         self._turn = threading.Lock()
         self._stop = threading.Event()
         self._follower: threading.Thread | None = None
@@ -83,16 +89,54 @@ class LiveServices:
             names = {name for item in items for name in unknown_attributes(item, table.frame.schema)}
             return UpsertedItems(len(taken), updated, unchanged, tuple(rejected), tuple(sorted(names)))
 
+    def assert_facts(self, told: Sequence[Told]) -> Recorded:
+        """Write facts down, then let every request obey them and what follows from them: all of them or none.
+
+        Raises UnknownPredicate, InvalidRequest, FactLimitExceeded where too much would follow, and StoreUnavailable;
+        sending the facts again is right after the last.
+        """
+        with self._turn:
+            self._catch_up()
+            for each in told:
+                check(self._services.graph, each.fact)
+            new = [each for each in dict.fromkeys(told) if not self._services.knowledge.says(each)]
+            self._tell(new)
+            return Recorded(len(new), len(told) - len(new))
+
+    def retract_facts(self, facts: Sequence[Fact], source: str = "") -> Retracted:
+        """Take facts back: all of them or none. Raises UnknownPredicate, NotAsserted and StoreUnavailable."""
+        with self._turn:
+            self._catch_up()
+            words, unknown = retractions(self._services, facts, source)
+            self._tell(words)
+            return Retracted(len({word.fact for word in words}), unknown)
+
+    def _tell(self, told: Sequence[Told]) -> None:
+        if not told:
+            return
+        if self._facts is None:
+            raise NotReady("this process keeps no log of facts; ask the running service (tandem serve)")
+        now, newest = time.time(), self._services.knowledge.seq
+        # What cannot be evaluated must not be written down: every start would fail on it.
+        entries = [LoggedFact(newest + place, each, now) for place, each in enumerate(told, 1)]
+        services = with_facts(self._services, entries)
+        if self._facts.append(told, now) == newest + 1:
+            self._services = services
+        else:  # another process wrote in between: both words count, in the log's order
+            self._catch_up()
+
     def catch_up(self) -> bool:
         """Show what any process wrote down since; whether there was something."""
         with self._turn:
             return self._catch_up()
 
     def _catch_up(self) -> bool:
-        if self._log.newest() <= self._services.arrivals.seq:
-            return False
-        self._services = replay(self._services, self._log)
-        return True
+        before = self._services
+        if self._log.newest() > before.arrivals.seq:
+            self._services = replay(self._services, self._log)
+        if self._facts is not None and self._facts.newest() > before.knowledge.seq:
+            self._services = with_facts(self._services, self._facts.after(before.knowledge.seq))
+        return self._services is not before
 
     def follow(self, every_s: float = POLL_S) -> None:
         """Catch up from now on in a thread of its own, which ends with ``close`` or the process."""
@@ -109,7 +153,7 @@ class LiveServices:
                 # A log that cannot be read must not end the following; said once, not every second.
                 if str(error) != said:
                     said = str(error)
-                    _log.error("items that arrived cannot be shown: %s", error, exc_info=error)
+                    _log.error("what was written down cannot be shown: %s", error, exc_info=error)
 
     def close(self) -> None:
         """End the following and let go of the log."""
@@ -117,6 +161,8 @@ class LiveServices:
         if self._follower is not None:
             self._follower.join()
         self._log.close()
+        if self._facts is not None:
+            self._facts.close()
 
 
 def replay(services: Services, log: SqliteItemLog, ingested_at: float = 0.0) -> Services:
@@ -188,7 +234,9 @@ def _extended(
         catalog=catalog,
         counts=LabelCounts.build(catalog),
         demand=services.demand.of(catalog),  # and with it `similar`, see Services
-        properties=services.properties.with_items(rows, PropertyTable.of_items(services.graph, views)),
+        properties=services.properties.with_items(
+            rows, properties_of(services.graph, services.knowledge.items(), frame["item_id"].to_list(), views)
+        ),
         arrivals=services.arrivals.with_items(arrived, catalog, seq),
     )
 

@@ -33,7 +33,10 @@ from models.release import Release
 from models.tagging import TAG_COLUMNS, LabelCounts
 from serving.arrivals import Arrivals
 from serving.config import ServeConfig
+from serving.factlog import SqliteFactLog
+from serving.facts import with_facts
 from serving.gateway import Gateway, Prices, Provider
+from serving.knowledge import Knowledge
 from serving.live import LiveServices, replay
 from serving.scorers import LocalJudge, LocalScorer, RemoteJudge, RemoteScorer
 from serving.services import Judge, Scorer, Services
@@ -108,6 +111,7 @@ def load_services(
         similar=SimilarItems(catalog, demand.item_users),
         arrivals=Arrivals(),
         graph=graph,
+        knowledge=Knowledge(graph),
         properties=PropertyTable.load(folder / "properties.npz"),
         tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
         cold_judge=_judge(trees, COLD_GUARDRAIL, remote_trees),
@@ -125,7 +129,7 @@ def load_services(
         llm_reserve_s=config.llm_reserve_ms / 1e3,
     )
     _warm_up(services, trees)
-    return _with_arrivals(services, workspace)
+    return _with_facts(_with_arrivals(services, workspace), workspace)
 
 
 def load_live(
@@ -134,9 +138,9 @@ def load_live(
     provider: Provider | None,
     remote_trees: Mapping[str, Any] | None = None,
 ) -> LiveServices:
-    """What `load_services` loads, following the item log of the workspace from then on. Raises what that raises."""
+    """What `load_services` loads, following the workspace's logs from then on. Raises what that raises."""
     services = load_services(workspace, config, provider, remote_trees)
-    live = LiveServices(services, SqliteItemLog(workspace.arrivals))
+    live = LiveServices(services, SqliteItemLog(workspace.arrivals), SqliteFactLog(workspace.facts))
     live.follow()
     return live
 
@@ -148,6 +152,17 @@ def _with_arrivals(services: Services, workspace: Workspace) -> Services:
     log = SqliteItemLog(workspace.arrivals)
     try:
         return replay(services, log, ingested_at(workspace))
+    finally:
+        log.close()
+
+
+def _with_facts(services: Services, workspace: Workspace) -> Services:
+    """With what services asserted, in this release's time or an earlier one's."""
+    if not workspace.facts.exists():
+        return services
+    log = SqliteFactLog(workspace.facts)
+    try:
+        return with_facts(services, log.after(services.knowledge.seq))
     finally:
         log.close()
 

@@ -27,6 +27,7 @@ from models.release import Release
 from models.tagging import LabelCounts
 from serving.arrivals import Arrivals
 from serving.gateway import Gateway
+from serving.knowledge import Knowledge
 from serving.similar import SimilarItems
 
 _ARRIVED: Final = 8
@@ -66,6 +67,8 @@ class Services:
     similar: SimilarItems
     arrivals: Arrivals
     graph: KnowledgeGraph
+    """The release's ontology and what services asserted since: see ``knowledge``."""
+    knowledge: Knowledge
     properties: PropertyTable
     tag_judge: Judge | None
     cold_judge: Judge | None

@@ -15,6 +15,7 @@ CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     serving.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     serving.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     serving.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    serving.NotAsserted: grpc.StatusCode.FAILED_PRECONDITION,
     serving.NotReady: grpc.StatusCode.FAILED_PRECONDITION,
     serving.BackfillFailed: grpc.StatusCode.FAILED_PRECONDITION,
     serving.ServingError: grpc.StatusCode.INTERNAL,
@@ -34,6 +35,8 @@ CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     graph.RuleSyntaxError: grpc.StatusCode.FAILED_PRECONDITION,
     graph.OntologyError: grpc.StatusCode.FAILED_PRECONDITION,
     graph.FactLimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    graph.TimeLimitExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    graph.NotANumber: grpc.StatusCode.INVALID_ARGUMENT,
     graph.GraphError: grpc.StatusCode.INTERNAL,
 }
 

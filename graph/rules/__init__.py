@@ -1,1 +1,3 @@
-"""The rule language: what rules are (syntax), how text becomes them (reader), and what is refused (check)."""
+"""The rule language (LANGUAGE.md): what rules are (syntax), how text becomes them (reader), what is refused (check),
+and in what order rules are closed under (strata).
+"""

@@ -33,7 +33,9 @@ class Variable:
 
 
 Term: TypeAlias = Variable | str
-_BARE = re.compile(r"[a-z][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*|-?[0-9]+(?:\.[0-9]+)?")
+_NAME = r"[a-z][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*"
+_BARE = re.compile(rf"{_NAME}|-?[0-9]+(?:\.[0-9]+)?")
+_LABEL = re.compile(rf"{_NAME}(?:\.{_NAME})*")
 
 
 def term_text(term: Term) -> str:
@@ -128,6 +130,10 @@ class Declaration:
     place: Place = field(default=_NOWHERE, compare=False)
     is_constraint: bool = False
 
+    def __str__(self) -> str:
+        arguments = [f"{name}: {kind}" if kind else name for name, kind in zip(self.names, self.types)]
+        return f".{'constraint' if self.is_constraint else 'decl'} {self.predicate}({', '.join(arguments)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -135,12 +141,22 @@ class Program:
 
     ``strata[i]`` are the numbers of the rules to close under together, after strata 0 … i-1: a rule stands above every
     rule whose head it negates or aggregates over, and never below one whose head it uses. Empty means: all in one.
+    ``types`` holds the values of the enumerated types; every other type is open.
     """
 
     declarations: dict[str, Declaration]
     rules: tuple[Rule, ...]
     facts: tuple[tuple[Fact, str], ...] = ()
     strata: tuple[tuple[int, ...], ...] = ()
+    types: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The program as text that reads back as itself, but for places (and so for labels that are places)."""
+        lines = [f".type {name} = {', '.join(map(term_text, values))}" for name, values in self.types.items()]
+        lines += [str(declared) for name, declared in self.declarations.items() if not is_predicted(name)]
+        lines += [f"{Atom(fact.predicate, fact.args)}." for fact, _ in self.facts]
+        lines += [f"{rule.label}: {rule}" if _LABEL.fullmatch(rule.label) else str(rule) for rule in self.rules]
+        return "\n".join([*lines, ""])
 
 
 def predicted(predicate: str) -> str:

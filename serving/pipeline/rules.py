@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from graph.errors import NotDerived
 from graph.items import item_facts
-from graph.ports import Proof
+from graph.ports import Fact, Proof
 from graph.properties import explain_property
 from models.text import catalog_view
 from serving.errors import InvalidRequest
 from serving.services import Services
+
+AGE_RESTRICTED: Final = "age_restricted"
+"""The name that avoids all that is sold to adults only, where the ontology says what is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,12 @@ class Rules:
 
     def banned_labels(self, services: Services) -> frozenset[int]:
         """Labels none of whose best-bought items are allowed: not worth an LLM's attention."""
-        return frozenset(
-            label
-            for label, rows in enumerate(services.demand.best_in_label)
-            if len(rows) and not self.allowed(services, rows[:20]).any()
-        )
+        best = [rows[:20] for rows in services.demand.best_in_label]
+        counts = np.array([len(rows) for rows in best], np.int64)
+        # All labels at once: this is asked before every call of the LLM.
+        allowed = self.allowed(services, np.concatenate((np.empty(0, np.int64), *best)))
+        left = np.bincount(np.repeat(np.arange(len(best)), counts), weights=allowed, minlength=len(best))
+        return frozenset(np.flatnonzero((counts > 0) & (left == 0)).tolist())
 
 
 def resolve(
@@ -63,7 +68,7 @@ def resolve(
 
     An item id the catalog does not know cannot be recommended anyway and comes back in ``unknown_items``.
     """
-    avoided, avoided_labels = _resolve_names(services, "constraints.avoid", avoid)
+    avoided, avoided_labels = _resolve_names(services, "constraints.avoid", list(_spelt_out(services, avoid)))
     required, required_labels = _resolve_names(services, "constraints.require", require)
     rows = [services.table.row_of(item_id) for item_id in exclude_items]
     return Rules(
@@ -76,6 +81,19 @@ def resolve(
     )
 
 
+def _spelt_out(services: Services, names: Sequence[str]) -> Iterator[str]:
+    """The names, ``age_restricted`` as all that is sold to adults only."""
+    for name in names:
+        if _as_property(name) == AGE_RESTRICTED and AGE_RESTRICTED in services.graph.program.declarations:
+            yield from (fact.args[0] for fact in services.graph.query(Fact(AGE_RESTRICTED, ("?property",))))
+        else:
+            yield name
+
+
+def _as_property(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_")
+
+
 def _resolve_names(services: Services, where: str, names: Sequence[str]) -> tuple[list[str], list[int]]:
     if not names:
         return [], []
@@ -85,12 +103,12 @@ def _resolve_names(services: Services, where: str, names: Sequence[str]) -> tupl
     found_labels: list[int] = []
     for name in names:
         plain = name.strip().casefold()
-        if plain.replace(" ", "_") in properties:
-            found.append(plain.replace(" ", "_"))
+        if _as_property(name) in properties:
+            found.append(_as_property(name))
         elif plain in labels:
             found_labels.append(labels[plain])
         else:
-            near = get_close_matches(plain.replace(" ", "_"), [*properties, *labels], n=3)
+            near = get_close_matches(_as_property(name), [*properties, *labels], n=3)
             hint = f"did you mean {', '.join(near)}?" if near else f"properties are {', '.join(sorted(properties))}"
             raise InvalidRequest(f"{where}: nothing is known of {name!r}; {hint}")
     return found, found_labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graph.ontology import load
-from graph.ports import Fact
+from graph.ports import Fact, Proof
 
 pytest.importorskip("networkx", reason="drawing needs the extra 'serve'")
 from graph.view import facts_graph, proof_graph, to_dot
@@ -28,3 +28,8 @@ def test_facts_are_drawn_as_labelled_edges_and_quotes_are_escaped() -> None:
     drawn = facts_graph(graph, ["son", "child"])
     assert drawn.number_of_edges() == 2
     assert '"\\"Al\\"" -> "bo" [label="son"];' in to_dot(drawn)
+
+
+def test_predicted_fact_is_dashed() -> None:
+    guess = Proof(Fact("~child", ("a", "b")), None, "a model", probability=0.5)
+    assert to_dot(proof_graph(guess)).splitlines()[2] == '  "~child(a, b)" [shape=box, style=dashed];'

@@ -12,11 +12,13 @@ import features.errors
 import graph.errors
 import models.errors
 import serving.errors
-from serving.errors import DeadlineExceeded, InvalidRequest, NotReady, ServingError, Unauthenticated
+from serving.errors import DeadlineExceeded, InvalidRequest, NotAsserted, NotReady, ServingError, Unauthenticated
 from serving.status import CODES, INTERNAL_TEXT, status_of
 
 SECRET = "/srv/secret/online.db password=hunter2"
-SHOWN = frozenset({InvalidRequest, Unauthenticated, DeadlineExceeded, NotReady, serving.errors.BackfillFailed})
+SHOWN = frozenset(
+    {InvalidRequest, Unauthenticated, DeadlineExceeded, NotAsserted, NotReady, serving.errors.BackfillFailed}
+)
 
 
 def error_classes(module: ModuleType) -> list[type[Exception]]:
@@ -89,6 +91,7 @@ def test_subclass_of_the_base_tells_nothing() -> None:
         (InvalidRequest("k is 0"), grpc.StatusCode.INVALID_ARGUMENT),
         (Unauthenticated("no key"), grpc.StatusCode.UNAUTHENTICATED),
         (DeadlineExceeded("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
+        (NotAsserted("retract the other"), grpc.StatusCode.FAILED_PRECONDITION),
         (NotReady("train first"), grpc.StatusCode.FAILED_PRECONDITION),
     ],
 )

@@ -1,0 +1,197 @@
+"""A graph that changes: facts come and go, and what follows is kept in line with them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from graph.engine import kernel as k
+from graph.engine.graph import Predicted, RuleGraph, evaluated, told_rows
+from graph.engine.proofs import fact_at
+from graph.engine.rewrite import HIDDEN
+from graph.engine.store import Store
+from graph.engine.told import Told, add_facts, add_predicted, check_fact
+from graph.engine.update import TooWide, Update
+from graph.ports import Fact, Proof
+
+_LEAST_STEPS = 100_000
+"""Below this many steps an update is cheaper than setting up an evaluation."""
+_LEAST_WORDS = 1 << 20
+"""A layer smaller than this is not worth compacting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Facts that hold since an update, and facts that no longer do; told and derived ones, each sorted."""
+
+    added: tuple[Fact, ...]
+    removed: tuple[Fact, ...]
+
+
+class LiveGraph:
+    """Facts under rules that may be inserted and deleted; what it holds equals an evaluation from scratch.
+
+    Any number of threads may read and write. An update is one step: no reader sees half of it, and one that fails
+    leaves the graph as it was. Readers wait for an update in place (microseconds to milliseconds), not for an
+    evaluation from scratch: that is made aside and exchanged. For several answers of one moment take a ``snapshot``.
+    """
+
+    def __init__(self, graph: RuleGraph) -> None:
+        self._graph = RuleGraph(graph.store.copy(), graph.limits)
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+
+    def insert(self, facts: Iterable[Fact], source: str, *, predicted: Iterable[Predicted] = ()) -> Change:
+        """Tells facts and predictions. One that is told already keeps its first source. Errors as RuleGraph.build."""
+        return self.update(insert=facts, source=source, predicted=predicted)
+
+    def delete(self, facts: Iterable[Fact]) -> Change:
+        """Takes told facts back; one that is derived too stays. What nobody told is left alone.
+
+        Raises UnknownPredicate for a fact of no declared predicate.
+        """
+        return self.update(delete=facts)
+
+    def update(
+        self,
+        *,
+        insert: Iterable[Fact] = (),
+        delete: Iterable[Fact] = (),
+        source: str = "asserted",
+        predicted: Iterable[Predicted] = (),
+    ) -> Change:
+        """Deletes, then inserts, as one step. An update that would touch more than an evaluation becomes one."""
+        with self._writing:
+            store = self._graph.store
+            with self._reading:
+                told = Told(store)
+                add_facts(told, [(fact, source) for fact in insert])
+                add_predicted(told, predicted, source)
+                rows = _told(store, delete)
+                change = self._in_place(told, rows)
+            if change is None:
+                rebuilt = _anew(store, told, rows, self._graph)
+                change = _difference(store, rebuilt)
+                self._exchange(rebuilt)
+            elif store.s[k.HEAP_USED] > max(_LEAST_WORDS, store.split // 4):
+                self._exchange(_anew(store, Told(store), [], self._graph))
+            return change
+
+    def snapshot(self) -> RuleGraph:
+        """The graph as it is now, never to change; costs as much as was changed since the last evaluation."""
+        with self._reading:
+            return RuleGraph(self._graph.store.copy(), self._graph.limits)
+
+    def holds(self, fact: Fact) -> bool:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.holds(fact)
+
+    def query(self, pattern: Fact) -> list[Fact]:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.query(pattern)
+
+    def prove(self, fact: Fact) -> Proof:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.prove(fact)
+
+    def source_of(self, fact: Fact) -> str | None:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.source_of(fact)
+
+    def violations(self) -> list[tuple[Fact, str, Proof]]:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.violations()
+
+    @property
+    def version(self) -> str:
+        """As RuleGraph; read anew each time."""
+        return self.snapshot().version
+
+    def __len__(self) -> int:
+        with self._reading:
+            return len(self._graph)
+
+    def _in_place(self, told: Told, rows: list[int]) -> Change | None:
+        """Changes the store; None where that took too many steps, and the store is as it was."""
+        store = self._graph.store
+        update = Update(store, self._graph.limits, max_steps=max(_LEAST_STEPS, store.base.steps // 2))
+        try:
+            for row in rows:
+                update.withdraw(row)
+            told.tell(update)
+            update.run()
+        except TooWide:
+            update.roll_back()
+            return None
+        except BaseException:
+            update.roll_back()
+            raise
+        return Change(_facts(store, store.fresh_rows()), _facts(store, update.gone()))
+
+    def _exchange(self, store: Store) -> None:
+        with self._reading:
+            self._graph = RuleGraph(store, self._graph.limits)
+
+
+def _told(store: Store, facts: Iterable[Fact]) -> list[int]:
+    """Rows of those facts that were told."""
+    rows = []
+    for fact in set(facts):
+        predicate = check_fact(store, fact)
+        symbols = [store.symbols.get(arg) for arg in fact.args]
+        row = -1 if -1 in symbols else store.find(predicate, symbols)
+        if row >= 0 and store.record(row)[k.WHY] < 0:
+            rows.append(row)
+    return sorted(rows)
+
+
+def _facts(store: Store, rows: k.Words) -> tuple[Fact, ...]:
+    found = (fact_at(store, row) for row in rows.tolist())
+    return tuple(sorted(fact for fact in found if not fact.predicate.startswith(HIDDEN)))
+
+
+def _anew(store: Store, told: Told, without: list[int], graph: RuleGraph) -> Store:
+    """The told facts of a store, without some rows, and further ones, evaluated from scratch. Ids stay the same."""
+    fresh = Store.empty(store.compiled)
+    fresh.symbols = store.symbols.flat()
+    fresh.sources = [*store.base.sources, *store.sources]
+    fresh.source_ids = {source: i for i, source in enumerate(fresh.sources)}
+    everything = Told(fresh)
+    for predicate, rows in told_rows(store):
+        rows = rows[~np.isin(rows, without)]
+        words = store.compiled.premises_at(predicate)
+        is_predicted = store.compiled.names[predicate].startswith("~")
+        links = [store.words(rows, words + i).reshape(-1, 1) for i in range(2 if is_predicted else 0)]
+        premises = np.hstack(links) if links else np.empty((0, 0), np.int32)
+        everything.parts.append((predicate, store.arguments(predicate, rows), store.words(rows, k.WHY), premises))
+    everything.parts += told.parts
+    return evaluated(fresh, everything, graph.limits)
+
+
+def _difference(before: Store, after: Store) -> Change:
+    added: list[Fact] = []
+    removed: list[Fact] = []
+    for predicate, arity in enumerate(before.compiled.arities):
+        if before.compiled.is_hidden(predicate):
+            continue
+        old, new = (store.rows(predicate, [-1] * arity) for store in (before, after))
+        old_args, new_args = (s.arguments(predicate, r) for s, r in ((before, old), (after, new)))
+        added += _facts(after, new[~_among(new_args, old_args)])
+        removed += _facts(before, old[~_among(old_args, new_args)])
+    return Change(tuple(sorted(added)), tuple(sorted(removed)))
+
+
+def _among(rows: k.Words, others: k.Words) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """bool[n]: which of the rows [n, m] are among the others."""
+    if not rows.shape[1] or not len(others):
+        return np.full(len(rows), bool(len(others)))
+    _, codes = np.unique(np.concatenate([rows, others]), axis=0, return_inverse=True)
+    return np.isin(codes[: len(rows)], codes[len(rows) :])

@@ -1,0 +1,170 @@
+"""Facts as they are told, one by one or by columns, gathered by predicate for an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.engine import kernel as k
+from graph.engine.store import Store
+from graph.engine.symbols import first_that_is_no_number
+from graph.errors import NotANumber, OntologyError, UnknownPredicate
+from graph.ports import Fact
+from graph.rules.names import nearest
+from graph.rules.syntax import is_predicted, predicted
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from graph.engine.update import Update
+
+Column: TypeAlias = "Sequence[str] | pl.Series | NDArray[Any]"
+_NONE: k.Words = np.empty((0, 0), np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Facts of one predicate by columns of one length: texts, or integers that are places in ``names`` of a build.
+
+    ``probabilities`` makes them predictions. Rows may repeat. ``source`` says who told them.
+    """
+
+    predicate: str
+    columns: tuple[Column, ...]
+    source: str = "asserted"
+    probabilities: Sequence[float] | None = None
+
+
+@dataclass(slots=True)
+class Told:
+    """Facts waiting to be told: by predicate, arguments [n, arity], sources [n] and probabilities as words [n, 2]."""
+
+    store: Store
+    parts: list[tuple[int, k.Words, k.Words, k.Words]] = field(default_factory=list)
+
+    def tell(self, update: Update) -> None:
+        """Hands all of them to an update of the store."""
+        for predicate, args, why, probabilities in self.parts:
+            update.tell(predicate, args, why, premises=probabilities)
+
+
+def add_facts(told: Told, facts: Iterable[tuple[Fact, str]]) -> None:
+    """Adds facts with their sources, in sorted order: it decides between proofs of one height.
+
+    Raises UnknownPredicate and NotANumber.
+    """
+    _add_all(told, sorted(set(facts)), None)
+
+
+def add_predicted(told: Told, facts: Iterable[tuple[Fact, float]], source: str) -> None:
+    """Adds predictions of facts; errors as ``add_facts``. OntologyError for a probability outside 0 … 1."""
+    known = sorted(set(facts))
+    moved = [(Fact(predicted(fact.predicate.removeprefix("~")), fact.args), source) for fact, _ in known]
+    _add_all(told, moved, [probability for _, probability in known])
+
+
+def add_table(told: Told, table: Table, codes: k.Words) -> None:
+    """Adds a table; ``codes`` are the ids of the names its integers point to. Errors as ``build``."""
+    name = predicted(table.predicate) if table.probabilities is not None else table.predicate
+    predicate = _predicate(told.store, name, len(table.columns))
+    sizes = {len(column) for column in table.columns}
+    if table.probabilities is not None:
+        sizes.add(len(table.probabilities))
+    if len(sizes) != 1:
+        raise OntologyError(f"columns of {table.predicate!r} have {sorted(sizes)} rows; give columns of one length")
+    columns = [_ids(told.store, column, codes, table.predicate) for column in table.columns]
+    args = np.ascontiguousarray(np.column_stack(columns).astype(np.int32, copy=False))
+    _check_numbers(told.store, predicate, args)
+    why = np.full(len(args), -1 - told.store.source_id(table.source), np.int32)
+    told.parts.append((predicate, args, why, _words(table.probabilities, name)))
+
+
+def _add_all(told: Told, facts: Sequence[tuple[Fact, str]], probabilities: Sequence[float] | None) -> None:
+    places: dict[int, list[int]] = {}
+    for i, (fact, _) in enumerate(facts):
+        if is_predicted(fact.predicate) and probabilities is None:
+            raise OntologyError(f"{fact} is a prediction without a probability; give it among the predicted facts")
+        places.setdefault(check_fact(told.store, fact), []).append(i)
+    add, source_id = told.store.symbols.add, told.store.source_id
+    for predicate, where in places.items():
+        args = [[add(arg) for arg in facts[i][0].args] for i in where]
+        ids = np.array(args, np.int32).reshape(len(where), told.store.compiled.arities[predicate])
+        _check_numbers(told.store, predicate, ids)
+        why = np.array([-1 - source_id(facts[i][1]) for i in where], np.int32)
+        of_these = None if probabilities is None else [probabilities[i] for i in where]
+        told.parts.append((predicate, ids, why, _words(of_these, told.store.compiled.names[predicate])))
+
+
+def check_fact(store: Store, fact: Fact) -> int:
+    """The number of the fact's predicate. Raises UnknownPredicate with the nearest name or the right arguments."""
+    compiled = store.compiled
+    number = compiled.predicates.get(fact.predicate)
+    if number is None or compiled.is_hidden(number):
+        remedy = nearest(fact.predicate, compiled.program.declarations)
+        raise UnknownPredicate(f"{fact}: predicate {fact.predicate!r} is not declared; {remedy}")
+    if compiled.arities[number] != len(fact.args):
+        raise UnknownPredicate(f"{fact} has {len(fact.args)} arguments; write {_signature(store, fact.predicate)}")
+    return number
+
+
+def _signature(store: Store, predicate: str) -> str:
+    declaration = store.compiled.program.declarations[predicate.removeprefix("~")]
+    return f"{predicate}({', '.join(declaration.names)})"
+
+
+def _predicate(store: Store, name: str, columns: int) -> int:
+    number = store.compiled.predicates.get(name)
+    if number is None or store.compiled.is_hidden(number):
+        raise UnknownPredicate(
+            f"predicate {name!r} is not declared; {nearest(name, store.compiled.program.declarations)}"
+        )
+    if store.compiled.arities[number] != columns:
+        raise UnknownPredicate(f"a table of {name!r} has {columns} columns; give {_signature(store, name)}")
+    return number
+
+
+def _ids(store: Store, column: Column, codes: k.Words, predicate: str) -> k.Words:
+    if not isinstance(column, (Sequence, np.ndarray)):
+        column = column.to_numpy() if column.dtype.is_integer() else column.to_list()
+    if isinstance(column, np.ndarray) and np.issubdtype(column.dtype, np.integer):
+        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(codes):
+            raise OntologyError(
+                f"a column of {predicate!r} holds places {int(column.min())} to {int(column.max())} of "
+                f"{len(codes)} names; give the names with the tables"
+            )
+        return codes[column]
+    texts = column.tolist() if isinstance(column, np.ndarray) else column
+    try:
+        return store.symbols.add_all(texts)
+    except TypeError as error:
+        raise OntologyError(f"a column of {predicate!r} holds {error}; give texts without gaps") from error
+
+
+def _check_numbers(store: Store, predicate: int, args: k.Words) -> None:
+    name = store.compiled.names[predicate]
+    declaration = store.compiled.program.declarations[name.removeprefix("~")]
+    for position, kind in enumerate(declaration.types):
+        if kind != "number":
+            continue
+        wrong = first_that_is_no_number(map(store.symbols.name, np.unique(args[:, position]).tolist()))
+        if wrong is not None:
+            raise NotANumber(
+                f"{declaration.names[position]} of {name} is a number and {wrong!r} is none; write one such as 2.5"
+            )
+
+
+def _words(probabilities: Sequence[float] | None, name: str) -> k.Words:
+    """Each probability as the two words its record keeps."""
+    if probabilities is None:
+        return _NONE
+    values = np.asarray(probabilities, np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        wrong = values[~((values >= 0) & (values <= 1))][0]
+        raise OntologyError(
+            f"probability {wrong:g} of a fact of {name!r} is not in 0 … 1; give a calibrated probability"
+        )
+    return values.view(np.int32).reshape(-1, 2)
