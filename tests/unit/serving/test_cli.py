@@ -81,7 +81,7 @@ def test_wrong_usage_exits_2_with_one_line(arguments: tuple[str, ...], tmp_path:
         (("train",), "tandem ingest"),
         (("serve",), "tandem train"),
         (("evaluate", "ranking"), "tandem ingest"),
-        (("evaluate", "tags"), "tandem train"),
+        (("evaluate", "tags"), "tandem ingest"),
         (("recommend", "900"), "tandem serve"),
         (("tag", "Cheese"), "tandem serve"),
         (("score", "Cheese", "--tag", "CHEESE"), "tandem serve"),
