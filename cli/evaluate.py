@@ -33,6 +33,7 @@ def evaluate(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     target: TargetOption = DEFAULT_TARGET,
+    dataset: Annotated[str, typer.Option(help="tags: the dataset to run; complete-journey.")] = "complete-journey",
     requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
     seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
     as_json: JsonOption = False,
@@ -40,11 +41,13 @@ def evaluate(
     """How good it is on held-out data, next to baselines, with intervals.
 
     "ranking" fits ranker and baselines on the past of each protocol and compares them (minutes); the report is written
-    to the workspace as HTML and JSON and kept as an MLflow run. "release", "tags" and "cold-start" show what was
-    measured when the promoted release was trained, on data that it was not trained on. "parity" asks the running
-    service for random users and times, and a backfill too, computes it all anew and fails where any bit differs.
+    to the workspace as HTML and JSON and kept as an MLflow run. "tags" holds product types out and compares the
+    guardrail and its baselines under one certificate (minutes). "release" and "cold-start" show what was measured when
+    the promoted release was trained, on data that it was not trained on. "parity" asks the running service for random
+    users and times, and a backfill too, computes it all anew and fails where any bit differs.
 
     Example: tandem evaluate ranking --json
+    Example: tandem evaluate tags --dataset complete-journey --json
     Example: tandem evaluate parity --requests 500
     """
     if what == "parity":
@@ -53,18 +56,23 @@ def evaluate(
     if what == "ranking":
         _evaluate_ranking(Workspace(workspace), read_settings(config).train_config(), as_json)
         return
+    if what == "tags":
+        _evaluate_tags(Workspace(workspace), dataset, as_json)
+        return
     from models import release
 
-    keys = {"release": "ranking", "tags": "tags", "cold-start": "cold_start"}
+    keys = {"release": ("ranking", "tags"), "cold-start": ("cold_start",)}
     if what not in keys:
-        raise UsageError(f"there is no evaluation {what!r}; choose from ranking, {', '.join(keys)}, parity")
+        raise UsageError(f"there is no evaluation {what!r}; choose from ranking, tags, {', '.join(keys)}, parity")
     current, _ = release.read(Workspace(workspace).releases)
-    metrics = current.metrics.get(keys[what])
+    metrics = {key: current.metrics.get(key) for key in keys[what]}
     if as_json:
-        print(json.dumps({"release": current.id, **(metrics or {})}))
+        first, *others = metrics
+        more = {key: metrics[key] for key in others}
+        print(json.dumps({"release": current.id, **(metrics[first] or {}), **more}))
         return
     Console().print(f"release [bold]{current.id}[/bold] of {current.created}")
-    show_metrics({keys[what]: metrics})
+    show_metrics(metrics)
 
 
 def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) -> None:
@@ -81,6 +89,22 @@ def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) 
     console = Console()
     console.print(table.render(result))
     console.print(f"report: {written.html}\nruns:   mlflow ui --backend-store-uri {written.store}", highlight=False)
+
+
+def _evaluate_tags(workspace: Workspace, dataset: str, as_json: bool) -> None:
+    from training.tagging import report, run
+
+    if dataset not in run.DATASETS:
+        raise UsageError(f"there is no tag dataset {dataset!r}; choose from {', '.join(run.DATASETS)}")
+    with progress_bar("evaluate tags", as_json) as progress:
+        result = run.evaluate_tags(workspace, [dataset], progress)
+        page = report.write(workspace, result)
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    console = Console()
+    console.print(report.render(result))
+    console.print(f"report: {page}", highlight=False)
 
 
 def _evaluate_parity(

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from features.workspace import Workspace
-from protos.tandem.v1 import recommender_pb2, types_pb2
+from protos.tandem.v1 import graph_pb2, recommender_pb2, types_pb2
 from serving.client import CallFailed, Client, item
 from tests.e2e.conftest import copy_of
 from tests.e2e.server import ROOT, Server, serving, wait_until
@@ -91,6 +91,25 @@ def test_rules_hold_for_an_item_added(client: Client) -> None:
     avoiding = recommender_pb2.Constraints(avoid=["dairy"])
     for _ in range(ASKED):
         assert new not in ids(client, Recommend(user_id=user, k=100, constraints=avoiding))
+
+
+def test_an_asserted_fact_is_obeyed_by_every_process_until_it_is_retracted(
+    client: Client, households: list[str]
+) -> None:
+    safe = Recommend(user_id=households[0], k=10, constraints=recommender_pb2.Constraints(avoid=["alcohol"]))
+    item_id = ids(client, safe)[0]
+    fact = graph_pb2.Fact(predicate="contains", args=[item_id, "alcohol"])
+    reply = client.assert_facts([graph_pb2.Assertion(fact=fact)], "supplier feed")
+    assert reply.recorded == 1
+    assert client.assert_facts([graph_pb2.Assertion(fact=fact)], "supplier feed").unchanged == 1
+    wait_until(lambda: all(item_id not in ids(client, safe) for _ in range(ASKED)), SEEN_S, "everywhere forbidden")
+    *_, step = client.explain(fact).steps
+    assert step.source.startswith("supplier feed, 20")
+    wider = client.explain(graph_pb2.Fact(predicate="may_contain", args=[item_id, "alcohol"])).steps
+    assert fact in [one.fact for one in wider]
+    assert client.retract_facts([fact], "supplier feed").retracted == 1
+    wait_until(lambda: all(item_id in ids(client, safe) for _ in range(ASKED)), SEEN_S, "allowed again everywhere")
+    assert fact not in list(client.facts(fact))
 
 
 def test_bad_items_are_refused_with_value_and_remedy_and_nothing_is_kept(client: Client) -> None:

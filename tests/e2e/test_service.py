@@ -38,6 +38,10 @@ METHODS = (
     "/tandem.v1.Recommender/RecordEvents",
     "/tandem.v1.Recommender/UpsertItems",
     "/tandem.v1.Ensemble/Score",
+    "/tandem.v1.Graph/Query",
+    "/tandem.v1.Graph/Explain",
+    "/tandem.v1.Graph/Assert",
+    "/tandem.v1.Graph/Retract",
     "/grpc.health.v1.Health/Check",
 )
 STREAMS = (
@@ -146,7 +150,9 @@ def test_score_judges_claims(client: Client) -> None:
     assert reply.judgements[3].reasons
 
 
-@pytest.mark.parametrize("service", ["", "tandem.v1.Recommender", "tandem.v1.Ensemble", "grpc.health.v1.Health"])
+@pytest.mark.parametrize(
+    "service", ["", "tandem.v1.Recommender", "tandem.v1.Ensemble", "tandem.v1.Graph", "grpc.health.v1.Health"]
+)
 def test_health_says_serving(client: Client, service: str) -> None:
     assert client.serving(service)
 
@@ -173,7 +179,7 @@ def test_reflection_lists_the_services_and_their_messages(server: Server) -> Non
         ]
         listed, described = stub.ServerReflectionInfo(iter(wanted), metadata=bearer(server), timeout=10)
         names = {service.name for service in listed.list_services_response.service}
-        assert {"tandem.v1.Recommender", "tandem.v1.Ensemble", "grpc.health.v1.Health"} <= names
+        assert {"tandem.v1.Recommender", "tandem.v1.Ensemble", "tandem.v1.Graph", "grpc.health.v1.Health"} <= names
         assert described.file_descriptor_response.file_descriptor_proto
 
 

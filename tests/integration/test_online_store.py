@@ -131,9 +131,11 @@ def bits(history: History) -> list[bytes]:
 
 def test_every_user_reads_back_as_materialized(stored: Stored, real: Journey) -> None:
     profiles = pl.read_parquet(stored.workspace.users)
-    store: OnlineStore = stored.reopened()
+    repository = stored.reopened()
+    store: OnlineStore = repository
     for code, user in enumerate(real.events.users):
-        row = store.user(user)
+        row = repository.user(user)
+        assert bits(store.history(user)) == bits(row.history)
         assert row.known
         assert bits(row.history) == bits(real.events.history(code))
         listed = profiles.filter(pl.col("user_id") == user)

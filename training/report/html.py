@@ -12,7 +12,7 @@ from training.report.table import COLUMNS, SPLITS, TITLES, bias_sentence, gain_s
 
 _FEATURES: Final = 20
 _DASHES: Final = ("none", "6 3", "2 3", "8 3 2 3", "1 4", "12 4", "10 2 2 2 2 2", "4 6")
-_STYLE: Final = """
+STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #59636e; --rule: #d8dee4; --plain: #4a6785;
   --strong: #b3400f; --l0: #4a6785; --l1: #2f7d4f; --l2: #7d4fa3; --l3: #8a6d00; --l4: #0f7c86; --l5: #a33b6b;
   --l6: #5d5d5d; --l7: #2456c7; }
@@ -53,7 +53,7 @@ def render(result: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Tandem: ranking, {escape(str(result.get('dataset', '')))}</title><style>{_STYLE}</style></head>\n"
+        f"<title>Tandem: ranking, {escape(str(result.get('dataset', '')))}</title><style>{STYLE}</style></head>\n"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 
@@ -80,7 +80,7 @@ def _protocol(name: str, protocol: Mapping[str, Any]) -> str:
     told = f"{protocol['targets']:,} targets, {facts['history_items']:,} items in their histories"
     if facts["mean_target"] is not None:
         told += f", {facts['mean_target']:.1f} items a target, {facts['repeat_share']:.1%} of them had before"
-    table = _table(
+    table = data_table(
         "Means over targets. Repeat and explore count only such items of a target.",
         ("model", *COLUMNS, *SPLITS),
         (
@@ -120,7 +120,7 @@ def _newcomers(protocol: Mapping[str, Any]) -> str:
     found = protocol.get("without_history")
     if not found:
         return ""
-    return _table(
+    return data_table(
         f"Users without any history: {found['targets']} targets",
         ("model", "recall@10", "ndcg@10", "phr@10"),
         (
@@ -143,7 +143,7 @@ def _buckets(buckets: Sequence[Mapping[str, Any]]) -> str:
         ],
         "baskets of history",
     )
-    table = _table(
+    table = data_table(
         "Gain over the best baseline of each length, in NDCG@10",
         ("baskets", SYSTEM, "best baseline", "its NDCG@10", "gain"),
         (
@@ -196,7 +196,7 @@ def _beyond(result: Mapping[str, Any]) -> str:
     if not found:
         return ""
     columns = list(next(iter(found.values())))
-    return "<h2>Beyond accuracy</h2>" + _table(
+    return "<h2>Beyond accuracy</h2>" + data_table(
         "Coverage: share of the catalog anybody is shown. Diversity: share of a list's pairs in different categories. "
         "Novelty: mean self-information in bits.",
         ("model", *columns),
@@ -221,11 +221,11 @@ def _importance(result: Mapping[str, Any]) -> str:
 def _run(result: Mapping[str, Any]) -> str:
     rows = [(name, [str(value)], False) for name, value in result["parameters"].items()]
     rows += [(name, [f"{value:.1f} s"], False) for name, value in result.get("seconds", {}).items()]
-    return "<h2>The run</h2>" + _table(f"Parameters of {SYSTEM}, and seconds of each step", ("name", "value"), rows)
+    return "<h2>The run</h2>" + data_table(f"Parameters of {SYSTEM}, and seconds of each step", ("name", "value"), rows)
 
 
-def _table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str], bool]]) -> str:
-    """``rows``: name, cells, and whether it is the system's."""
+def data_table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str], bool]]) -> str:
+    """A table that scrolls by itself. ``rows``: name, cells, and whether it is the system's."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
         f'<tr{" class=strong" if strong else ""}><th scope="row">{escape(name)}</th>'

@@ -27,21 +27,33 @@ def store(workspace: Workspace) -> str:
 
 
 def record(workspace: Workspace, result: Mapping[str, Any], html: str) -> str:
-    """Keep a run: data hash, revision, parameters, metrics, and the report as HTML and JSON. Returns the run's id.
+    """Keep a run of the ranking: see `record_run`, with the parameters and metrics of its report."""
+    return record_run(workspace, EXPERIMENT, result, html, parameters(result), metrics(result))
 
-    Raises MissingExtra where mlflow is not installed.
+
+def record_run(
+    workspace: Workspace,
+    name: str,
+    result: Mapping[str, Any],
+    html: str,
+    parameters: Mapping[str, str],
+    metrics: Mapping[str, float],
+) -> str:
+    """Keep a run of the experiment ``name``: data hash, revision, parameters, metrics, and the report as HTML and JSON.
+
+    Returns the run's id. Raises MissingExtra where mlflow is not installed.
     """
     client = _client(store(workspace), workspace.root / _FOLDER)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     if experiment is None:
         artifacts = (workspace.root / _FOLDER / "artifacts").resolve().as_uri()
-        identifier = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        identifier = client.create_experiment(name, artifact_location=artifacts)
     else:
         identifier = experiment.experiment_id
     tags = {name: str(result.get(name)) for name in ("data_hash", "revision", "dataset")}
     run: str = client.create_run(identifier, tags=tags).info.run_id
     try:
-        _log(client, run, parameters(result), metrics(result))
+        _log(client, run, parameters, metrics)
         client.log_text(run, html, "report.html")
         client.log_text(run, json.dumps(result, indent=2, allow_nan=False), "report.json")
     except BaseException:
@@ -80,7 +92,12 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     parts["buckets"] = {f"{bucket['baskets']} baskets": bucket["models"][SYSTEM] for bucket in result["buckets"]}
     parts["beyond_accuracy"] = result.get("beyond_accuracy", {})
     parts["seconds"] = result.get("seconds", {})
-    return {_name(path): value for path, value in _numbers(parts)}
+    return flat(parts)
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a tree of mappings by their path, under names that MLflow takes."""
+    return {_name(path): value for path, value in _numbers(tree)}
 
 
 def _numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:

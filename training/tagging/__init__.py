@@ -1,0 +1,1 @@
+"""Certified tagging, offline: gold, evidence, models, certificate and their evaluation."""

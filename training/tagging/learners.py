@@ -1,0 +1,77 @@
+"""The models that are fitted to evidence, behind one call: XGBoost, LightGBM and logistic regression.
+
+The only file of `training` that imports XGBoost and LightGBM. One thread each: evaluations run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from training.tagging.views import Matrix
+
+FloatArray = npt.NDArray[np.float64]
+Scorer = Callable[[Matrix], FloatArray]
+"""Evidence [n, columns] -> log-odds [n]."""
+
+_XGBOOST: Final = {
+    "objective": "binary:logistic",
+    "eta": 0.08,
+    "max_depth": 4,
+    "min_child_weight": 3,
+    "subsample": 0.7,
+    "colsample_bytree": 0.4,
+    "tree_method": "hist",
+    "max_bin": 64,
+    "nthread": 1,
+}
+_LIGHTGBM: Final = {
+    "objective": "binary",
+    "learning_rate": 0.06,
+    "num_leaves": 15,
+    "min_data_in_leaf": 20,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "feature_fraction": 0.4,
+    "max_bin": 63,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
+
+
+def xgboost_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 150) -> Scorer:
+    import xgboost
+
+    booster = xgboost.train({**_XGBOOST, "seed": seed}, xgboost.DMatrix(matrix, right, nthread=1), trees)
+    booster.set_param({"nthread": 1})
+    return lambda rows: np.asarray(booster.inplace_predict(rows, predict_type="margin"), np.float64)
+
+
+def lightgbm_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 180) -> Scorer:
+    import lightgbm
+
+    booster = lightgbm.train({**_LIGHTGBM, "seed": seed}, lightgbm.Dataset(matrix, right), trees)
+    return lambda rows: np.asarray(booster.predict(rows, raw_score=True, num_threads=1), np.float64)
+
+
+def logistic_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], penalty: float = 10.0, within: float = 5.0) -> Scorer:
+    """Logistic regression on standardised columns, cut at ``within`` deviations: a line has no other defence against
+    values that training never saw."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = matrix.mean(axis=0), matrix.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+
+    def scaled(rows: Matrix) -> Matrix:
+        return np.asarray(np.clip((rows - mean) / deviation, -within, within), np.float32)
+
+    model = LogisticRegression(C=1.0 / penalty, max_iter=300).fit(scaled(matrix), right)
+    return lambda rows: np.asarray(model.decision_function(scaled(rows)), np.float64)
+
+
+SCORERS: Final = {"xgboost": xgboost_scorer, "lightgbm": lightgbm_scorer}

@@ -1,0 +1,180 @@
+"""The tag evaluation for people: tables on a terminal, one HTML file, and a run in the MLflow store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from features.workspace import Workspace, write_atomically
+from training.report import svg, tracking
+from training.report.html import STYLE, data_table
+from training.tagging.evaluate import SYSTEM, WITH_GRAPH
+
+COLUMNS: Final = (
+    "accuracy",
+    "coverage@0.9",
+    "coverage@0.95",
+    "precision@0.95",
+    "item_precision@0.95",
+    "coverage@0.98",
+    "aurc",
+    "augrc",
+    "brier",
+    "ece",
+    "seconds_per_item",
+)
+_SHORT: Final = {
+    "accuracy": "right",
+    "coverage@0.9": "cov@90",
+    "coverage@0.95": "cov@95",
+    "precision@0.95": "prec@95",
+    "coverage@0.98": "cov@98",
+    "ece": "ECE",
+}
+"""What a terminal of 80 columns has room for; the page has all."""
+EXPERIMENT: Final = "tags"
+_POSITIONS: Final = 10
+"""Places at which curves are drawn."""
+
+
+def render(result: Mapping[str, Any]) -> RenderableType:
+    """A table of methods for every dataset, the coverage of each split, and the gains over the baselines."""
+    parts: list[RenderableType] = []
+    for name, found in result["datasets"].items():
+        parts += [_methods(name, found), Text(_sentence(found) + "\n"), _splits(found), _gains(found), Text("")]
+    return Group(*parts)
+
+
+def write(workspace: Workspace, result: Mapping[str, Any]) -> Path:
+    """Write the report as HTML and JSON into the workspace and keep a run in the MLflow store; the HTML's path.
+
+    Raises MissingExtra where mlflow is not installed.
+    """
+    page, rendered = workspace.reports / "tags.html", html(result)
+    write_atomically(page, rendered)
+    write_atomically(workspace.reports / "tags.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    seeds = {f"{name}.seeds": str(found["seeds"]) for name, found in result["datasets"].items()}
+    methods = {name: found["methods"] for name, found in result["datasets"].items()}
+    tracking.record_run(workspace, EXPERIMENT, result, rendered, seeds, tracking.flat(methods))
+    return page
+
+
+def html(result: Mapping[str, Any]) -> str:
+    """The page: no script, no font, no picture from anywhere else."""
+    body = "".join(_dataset(name, found) for name, found in result["datasets"].items())
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Tandem: tags</title><style>{STYLE}</style></head>\n"
+        f"<body><main><h1>Tags one can publish</h1>{body}</main></body></html>\n"
+    )
+
+
+def _methods(name: str, found: Mapping[str, Any]) -> Table:
+    shown = Table(title=f"{name}: {found['groups']} groups, {found['labels']} labels", title_justify="left")
+    for column in ("method", *_SHORT.values()):
+        shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for method, values in found["methods"].items():
+        style = "bold" if method in (SYSTEM, WITH_GRAPH) else ""
+        shown.add_row(method, *(_number(values[column]) for column in _SHORT), style=style)
+    return shown
+
+
+def _splits(found: Mapping[str, Any]) -> Table:
+    shown = Table(title="coverage at certified 95 %, by split", title_justify="left")
+    shown.add_column("method")
+    for seed in found["seeds"]:
+        shown.add_column(str(seed), justify="right")
+    for method, values in found["methods"].items():
+        shown.add_row(method, *(_number(split["coverage"]) for split in values["by_seed@0.95"]))
+    return shown
+
+
+def _gains(found: Mapping[str, Any]) -> Table:
+    shown = Table(title=f"{SYSTEM} minus method, 95 % intervals over groups", title_justify="left")
+    for column in ("method", "accuracy", "coverage@0.9", "coverage@0.95"):
+        shown.add_column(column)
+    for method, gains in found["gain"].get(SYSTEM, {}).items():
+        shown.add_row(method, *(_span(gains[column]) for column in ("accuracy", "coverage@0.9", "coverage@0.95")))
+    return shown
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    best = found["methods"].get(SYSTEM)
+    if best is None:
+        return ""
+    return (
+        f"At a certified precision of 95 % the guardrail tags {best['coverage@0.95']:.1%} of the groups, of which "
+        f"{_number(best['precision@0.95'])} are right (items, not certified: {_number(best['item_precision@0.95'])}). "
+        f"{found['several_labels']} of {found['groups']} groups have items of several labels; a group is judged by the "
+        f"label most of its items carry, which is right on {found['item_ceiling']:.1%} of items."
+    )
+
+
+def _dataset(name: str, found: Mapping[str, Any]) -> str:
+    methods = found["methods"]
+    rows = (
+        (method, [_number(values[column]) for column in COLUMNS], method in (SYSTEM, WITH_GRAPH))
+        for method, values in methods.items()
+    )
+    return "".join(
+        (
+            f"<h2>{escape(name)}</h2><p>{escape(_sentence(found))}</p>",
+            data_table("Pooled over the splits; coverage is certified.", ("method", *COLUMNS), rows),
+            svg.intervals("Coverage at certified 95 %", list(_coverage(methods)), "share of groups accepted"),
+            "<h3>Risk and coverage</h3><p>The share of wrong tags among the surest, as more are accepted.</p>",
+            svg.lines("Risk by coverage", _places(), list(_risk(methods)), "coverage"),
+            "<h3>Reliability</h3><p>The share that is right by stated confidence; the better, the nearer to even.</p>",
+            svg.lines("Reliability", _places(), list(_reliability(methods)), "stated confidence"),
+            data_table(
+                f"{SYSTEM} minus method, with 95 % intervals over groups",
+                ("method", "accuracy", "coverage@0.9", "coverage@0.95"),
+                _gain_rows(found),
+            ),
+        )
+    )
+
+
+def _coverage(methods: Mapping[str, Any]) -> Iterable[svg.Point]:
+    for method, values in methods.items():
+        span = values["intervals"]["coverage@0.95"]
+        yield svg.Point(method, span["mean"], span["low"], span["high"], f"{span['mean']:.3f}", method == SYSTEM)
+
+
+def _places() -> list[str]:
+    return [f"{(at + 1) / _POSITIONS:.1f}" for at in range(_POSITIONS)]
+
+
+def _risk(methods: Mapping[str, Any]) -> Iterable[svg.Line]:
+    for method, values in methods.items():
+        curve: Sequence[tuple[float, float]] = values["risk_coverage"]
+        coverage, risk = np.array(curve).T
+        at = [float(risk[np.abs(coverage - (number + 1) / _POSITIONS).argmin()]) for number in range(_POSITIONS)]
+        yield svg.Line(method, at, method == SYSTEM)
+
+
+def _reliability(methods: Mapping[str, Any]) -> Iterable[svg.Line]:
+    for method, values in methods.items():
+        known = {min(int(stated * _POSITIONS), _POSITIONS - 1): true for stated, true, _ in values["reliability"]}
+        yield svg.Line(method, [known.get(at) for at in range(_POSITIONS)], method == SYSTEM)
+
+
+def _gain_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], bool]]:
+    for method, gains in found["gain"].get(SYSTEM, {}).items():
+        yield method, [_span(gains[column]) for column in ("accuracy", "coverage@0.9", "coverage@0.95")], False
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _span(interval: Mapping[str, float]) -> str:
+    return f"{interval['mean']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]"
