@@ -22,12 +22,15 @@ from cli.console import (
 )
 
 if TYPE_CHECKING:
-    from graph.engine import RuleGraph
+    from graph.engine import RuleGraph, Table
     from graph.errors import RuleSyntaxError
     from graph.exchange import Statement
     from graph.ports import Fact
 
-OntologyOption = Annotated[str, typer.Option("--ontology", help="family, generic, grocery, ... or a folder.")]
+OntologyOption = Annotated[
+    str,
+    typer.Option("--ontology", help="family, generic, grocery, ..., a folder of rules and tables, or a .rules file."),
+]
 FactsOption = Annotated[
     list[Path] | None, typer.Option("--facts", help="More facts: tsv, csv, parquet, ttl or json; repeatable.")
 ]
@@ -36,6 +39,8 @@ _PACKAGED: Final = "packaged"
 """Stands for the folder of The Complete Journey's package."""
 _AT_ONCE: Final = 1_000
 """Facts of one call; the service's own limit may be lower."""
+_SHOWN: Final = 20
+"""Facts that do not fit their declarations which one error lists."""
 AssertOption = Annotated[list[str] | None, typer.Option("--assert", help="A fact, e.g. 'daughter(malia, obama)'.")]
 
 
@@ -55,6 +60,7 @@ def export(
     Example: tandem graph export daughters.ttl daughter --ontology family --facts family.tsv
     """
     from graph import exchange
+    from graph.rules.syntax import is_predicted, predicted
 
     exchange.format_of(output)
     graph = load_graph(ontology, facts, asserted)
@@ -66,6 +72,8 @@ def export(
     if wrong:
         raise UsageError(f"there is no kind {wrong[0]!r} of facts; choose of {', '.join(exchange.KINDS)}")
     arities = {name: len(declared[name].names) for name in predicates or declared}
+    # What models predict of a predicate stands apart from it, and is its all the same.
+    arities |= {predicted(name): count for name, count in arities.items() if not is_predicted(name)}
     told = exchange.statements_of(graph, arities, kind or exchange.KINDS)  # type: ignore[arg-type]
     exchange.write(output, told)
     _report({"file": str(output), "facts": len(told)}, f"{len(told):,} facts in {output}", as_json)
@@ -146,7 +154,9 @@ def retract_facts(
 
 
 def check(
-    what: Annotated[list[str], typer.Argument(help="Rules files, folders of an ontology, or a shipped one's name.")],
+    what: Annotated[
+        list[str], typer.Argument(help="Rules files, or one folder of an ontology, or a shipped one's name.")
+    ],
     facts: FactsOption = None,
     data: Annotated[
         Path | None,
@@ -179,14 +189,19 @@ def check(
     violations = graph.violations()
     if as_json:
         rows = [
-            {"predicate": fact.predicate, "args": list(fact.args), "message": text, "proof": list(proof.lines())}
+            {
+                "predicate": fact.predicate,
+                "args": list(fact.args),
+                "message": text,
+                "proof": list(proof.lines(spelt=fact_text)),
+            }
             for fact, text, proof in violations
         ]
         print(json.dumps({"problems": [], **counts, "violations": rows}))
     else:
         for fact, text, proof in violations:
             print(f"{fact_text(fact)}: {text}")
-            print("\n".join(proof.lines(1)))
+            print("\n".join(proof.lines(1, fact_text)))
         shown = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         print(f"{len(violations):,} violations; {shown}" if violations else f"ok: {shown}")
     if violations:
@@ -212,9 +227,7 @@ def _check_data(what: Sequence[str], data: Path, limit: int, as_json: bool) -> N
 
 def _checked(what: Sequence[str], facts: Sequence[Path] | None) -> RuleGraph:
     """The closure of one ontology, or of rules files read as one program. Raises RuleSyntaxError with every problem."""
-    from graph.engine import RuleGraph
     from graph.ontology import known_ontologies
-    from graph.rules.reader import parse_all
 
     paths = [Path(each) for each in what]
     if len(what) == 1 and (what[0] in known_ontologies() or paths[0].is_dir()):
@@ -224,11 +237,19 @@ def _checked(what: Sequence[str], facts: Sequence[Path] | None) -> RuleGraph:
         raise UsageError(
             f"{wrong[0]} is no rules file, and none of {', '.join(known_ontologies())}; give files, or one folder"
         )
+    return _told(_of_files(paths), _importable(facts))
+
+
+def _of_files(paths: Sequence[Path]) -> RuleGraph:
+    """The closure of rules files read as one program. Raises RuleSyntaxError with every problem."""
+    from graph.engine import RuleGraph
+    from graph.rules.reader import parse_all
+
     try:
         texts = [(str(path), path.read_text(encoding="utf-8")) for path in paths]
     except (OSError, UnicodeError) as error:
         raise UsageError(f"a rules file cannot be read ({error}); give UTF-8 text") from error
-    return _told(RuleGraph.build(parse_all(texts)), _importable(facts))
+    return RuleGraph.build(parse_all(texts))
 
 
 def _show_problems(error: RuleSyntaxError, as_json: bool) -> None:
@@ -245,8 +266,19 @@ def load_graph(ontology: str, facts: Sequence[Path] | None, asserted: Sequence[s
     from graph import exchange
     from graph.ontology import known_ontologies, load, load_folder
 
-    folder = Path(ontology)
-    graph: Any = load_folder(folder) if ontology not in known_ontologies() and folder.is_dir() else load(ontology)
+    path = Path(ontology)
+    graph: Any
+    if ontology in known_ontologies():
+        graph = load(ontology)
+    elif path.is_dir():
+        graph = load_folder(path)
+    elif path.is_file():
+        graph = _of_files([path])
+    else:
+        raise UsageError(
+            f"--ontology {ontology} is no folder, no rules file, and none of {', '.join(known_ontologies())}; "
+            "correct the name"
+        )
     told = _importable(facts)
     told += [exchange.Statement(read_one(text, ground=True), "asserted", "command line") for text in asserted or ()]
     return _told(graph, told)
@@ -269,13 +301,42 @@ def _told(graph: RuleGraph, told: Sequence[Statement]) -> RuleGraph:
 
     if not told:
         return graph
+    _check_fit(graph, told)
     stated = dict(graph.program.facts)
     for each in told:
         if each.kind != "predicted":
             stated.setdefault(each.fact, each.source)
-    predicted = [(each.fact, each.probability) for each in told if each.probability is not None]
-    # Of predictions the source is one: their probabilities say more than the line of a file.
-    return RuleGraph.build(replace(graph.program, facts=tuple(stated.items())), predicted=predicted, source="a model")
+    return RuleGraph.build(replace(graph.program, facts=tuple(stated.items())), tables=_predictions(told))
+
+
+def _check_fit(graph: RuleGraph, told: Sequence[Statement]) -> None:
+    """Raises OntologyError naming the facts that are not of the declared predicates, arguments and types."""
+    from graph.errors import OntologyError
+    from graph.ontology import misfits
+
+    faults = [f"{each.source}: {fault}" for each in told for fault in misfits(graph.program, each.fact)]
+    if faults:
+        more = [f"and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
+        raise OntologyError("\n".join([*faults[:_SHOWN], *more]))
+
+
+def _predictions(told: Sequence[Statement]) -> list[Table]:
+    """What models predict, by predicate and by who said so."""
+    from graph.engine import Table
+
+    found: dict[tuple[str, str], list[Statement]] = {}
+    for each in told:
+        if each.probability is not None:
+            found.setdefault((each.fact.predicate, each.source), []).append(each)
+    return [
+        Table(
+            predicate,
+            tuple(zip(*(each.fact.args for each in rows))),
+            source,
+            [each.probability or 0.0 for each in rows],
+        )
+        for (predicate, source), rows in found.items()
+    ]
 
 
 def read_one(text: str, ground: bool = False) -> Fact:

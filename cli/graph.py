@@ -16,6 +16,7 @@ from cli.console import (
     UsageError,
     WorkspaceOption,
     connected,
+    err,
 )
 from cli.facts import AssertOption, FactsOption, OntologyOption, load_graph, read_one
 
@@ -61,6 +62,8 @@ def graph_query(
     if as_json:
         print(json.dumps({"facts": [{"predicate": fact.predicate, "args": list(fact.args)} for fact in found]}))
         return
+    if not found:
+        err.print(f"no fact matches {fact_text(asked)}", highlight=False, markup=False, soft_wrap=True)
     for fact in found:
         print(fact_text(fact))
 
@@ -113,6 +116,7 @@ def graph_path(
     --assert 'wife(michelle, obama)'
     """
     from graph.paths import paths
+    from graph.patterns import fact_text
 
     graph = load_graph(ontology, facts, asserted)
     found = paths(graph, start, end, via or _two_place(graph), most)
@@ -126,7 +130,7 @@ def graph_path(
         for hop in path:
             print(hop)
             if proofs and hop.proof.rule is not None:
-                print("\n".join(hop.proof.lines(2)))
+                print("\n".join(hop.proof.lines(2, fact_text)))
 
 
 @graph_app.command("draw")
@@ -173,7 +177,9 @@ def _shown(proof: Proof, form: str) -> str:
         from graph.view import proof_graph, to_dot
 
         return to_dot(proof_graph(proof))
-    return "\n".join(proof.lines())
+    from graph.patterns import fact_text
+
+    return "\n".join(proof.lines(spelt=fact_text))
 
 
 def _row(proof: Proof) -> dict[str, Any]:

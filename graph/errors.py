@@ -54,3 +54,7 @@ class TimeLimitExceeded(GraphError):
 
 class NotANumber(GraphError):
     """A fact has a text where its predicate is declared with a number."""
+
+
+class UnknownValue(GraphError):
+    """A fact has a value that the enumerated type of its argument does not list."""

@@ -47,7 +47,9 @@ def load_folder(folder: Path) -> RuleGraph:
     """An ontology from any folder of the layout above; errors as ``load``."""
     folders = list(dict.fromkeys(_with_extended(folder)))
     rules = [path for each in folders for path in sorted(each.glob("*.rules"))]
-    program = parse_all((_short(path), path.read_text(encoding="utf-8")) for path in rules)
+    if not rules:
+        raise OntologyError(f"{folder} holds no *.rules file; give the folder of an ontology")
+    program = parse_all([(_short(path), _text(path)) for path in rules])
     tables = [path for each in folders for path in sorted(each.glob("*.csv"))]
     facts = dict(program.facts)
     faults: list[str] = []
@@ -96,6 +98,13 @@ def _with_extended(folder: Path, below: tuple[Path, ...] = ()) -> Iterator[Path]
 
 def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OntologyError(f"{path} cannot be read ({error}); give a UTF-8 text file") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

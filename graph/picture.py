@@ -16,6 +16,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from graph.layout import Layout, Size, layered
+from graph.patterns import fact_text
 from graph.ports import Fact, Proof
 from graph.rules.syntax import is_predicted
 
@@ -78,7 +79,7 @@ def proof_svg(proof: Proof, most: int = MAX_FACTS) -> str:
             more = f"m{next(number)}"
             boxes[more] = Box(f"… {hidden} more premise{'s' if hidden > 1 else ''}", kind="more")
             edges.append((names[fact], more))
-    return _svg(boxes, edges, f"Proof of {proof.fact}")
+    return _svg(boxes, edges, f"Proof of {fact_text(proof.fact)}")
 
 
 def facts_svg(facts: Iterable[Fact]) -> str:
@@ -117,9 +118,9 @@ def _proof_box(proof: Proof) -> Box:
     chance = "" if probability is None else f"p = {probability:.3g}"
     if proof.rule is not None:
         kind = "predicted" if is_predicted(proof.fact.predicate) else "derived"
-        return Box(str(proof.fact), chance, kind, proof.rule)
+        return Box(fact_text(proof.fact), chance, kind, proof.rule)
     kind = "asserted" if probability is None and not is_predicted(proof.fact.predicate) else "predicted"
-    return Box(str(proof.fact), f"{chance} ({proof.source})".strip(), kind)
+    return Box(fact_text(proof.fact), f"{chance} ({proof.source})".strip(), kind)
 
 
 def _svg(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]], title: str) -> str:

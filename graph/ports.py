@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,15 +38,15 @@ class Proof:
     premises: tuple[Proof, ...] = ()
     probability: float | None = None
 
-    def lines(self, indent: int = 0) -> Iterator[str]:
-        """The proof as indented text, one fact a line, premises below what they prove."""
+    def lines(self, indent: int = 0, spelt: Callable[[Fact], str] = str) -> Iterator[str]:
+        """The proof as indented text, one fact a line as ``spelt``, premises below what they prove."""
         waiting = [(self, indent)]
         while waiting:
             proof, depth = waiting.pop()
             why = f"[{proof.rule}]" if proof.rule else f"({proof.source})"
             if proof.probability is not None:
                 why = f"({proof.source}, predicted: {proof.probability:g})"
-            yield f"{'  ' * depth}{proof.fact}  {why}"
+            yield f"{'  ' * depth}{spelt(proof.fact)}  {why}"
             waiting.extend((premise, depth + 1) for premise in reversed(proof.premises))
 
 

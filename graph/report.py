@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from graph.patterns import fact_text
 from graph.ports import Proof
 
 
@@ -43,7 +44,7 @@ class Finding:
         stated = f"stated {self.stated}, " if self.stated else ""
         yield f"{self.subject}: {stated}derived {self.derived}"
         if self.proof is not None:
-            yield from self.proof.lines(1)
+            yield from self.proof.lines(1, fact_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +105,5 @@ def _as_json(finding: Finding) -> dict[str, Any]:
         "subject": finding.subject,
         "stated": finding.stated,
         "derived": finding.derived,
-        "proof": list(finding.proof.lines()) if finding.proof is not None else [],
+        "proof": list(finding.proof.lines(spelt=fact_text)) if finding.proof is not None else [],
     }

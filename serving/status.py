@@ -37,6 +37,7 @@ CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     graph.FactLimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     graph.TimeLimitExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     graph.NotANumber: grpc.StatusCode.INVALID_ARGUMENT,
+    graph.UnknownValue: grpc.StatusCode.INVALID_ARGUMENT,
     graph.GraphError: grpc.StatusCode.INTERNAL,
 }
 

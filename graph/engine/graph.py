@@ -52,8 +52,9 @@ class RuleGraph:
         """The least model of the program's rules over its own facts, ``facts``, ``tables`` and ``predicted``.
 
         ``source`` is that of facts and predictions; integer columns of tables hold places in ``names``. Raises
-        UnknownPredicate for an undeclared fact, NotANumber for a text where a number belongs, OntologyError for a
-        malformed table, FactLimitExceeded past ``max_facts`` facts in all and TimeLimitExceeded past ``max_seconds``.
+        UnknownPredicate for an undeclared fact, NotANumber for a text where a number belongs, UnknownValue for one that
+        an enumerated type does not list, OntologyError for a malformed table or a program too large (limits.py),
+        FactLimitExceeded past ``max_facts`` facts in all and TimeLimitExceeded past ``max_seconds``.
         """
         limits = Limits(max_facts, max_seconds)
         compiled = compile_program(program)
@@ -86,7 +87,7 @@ class RuleGraph:
     def __len__(self) -> int:
         """The number of facts: told, derived and predicted."""
         compiled, counts = self.store.compiled, self.store.counts.tolist()
-        return sum(count for predicate, count in enumerate(counts) if not compiled.is_hidden(predicate))
+        return sum(count for predicate, count in enumerate(counts) if not compiled.hidden[predicate])
 
     @property
     def nbytes(self) -> int:
@@ -115,9 +116,8 @@ class RuleGraph:
         for i, arg in enumerate(pattern.args):
             if arg.startswith("?") and first.setdefault(arg, i) != i:
                 args = args[args[:, first[arg]] == args[:, i]]
-        name, found = self.store.symbols.name, args.tolist()
-        texts = {symbol: name(symbol) for symbol in {symbol for row in found for symbol in row}}
-        return [Fact(pattern.predicate, row) for row in sorted(tuple([texts[a] for a in row]) for row in found)]
+        texts, name = self.store.symbols.texts, pattern.predicate
+        return [Fact(name, row) for row in sorted([tuple(texts(row)) for row in args.tolist()])]
 
     def columns(self, predicate: str) -> k.Words:
         """Every fact of a predicate as ids int32[n, arity], in the order they were settled; ``names`` spells them."""
@@ -159,7 +159,7 @@ class RuleGraph:
     def extend(self, facts: Iterable[Fact], source: str, *, predicted: Iterable[Predicted] = ()) -> RuleGraph:
         """This graph with more asserted facts and all that follows or no longer follows; costs what is new.
 
-        Raises UnknownPredicate, NotANumber, FactLimitExceeded and TimeLimitExceeded as ``build`` does.
+        Raises UnknownPredicate, NotANumber, UnknownValue, FactLimitExceeded and TimeLimitExceeded as ``build`` does.
         """
         store = self.store.copy()
         told = Told(store)
@@ -171,7 +171,7 @@ class RuleGraph:
         return RuleGraph(store, self.limits)
 
     def _number(self, predicate: str) -> int:
-        number = self.store.compiled.predicates.get(predicate)
+        number = self.store.compiled.visible.get(predicate)
         if number is None:
             raise UnknownPredicate(
                 f"predicate {predicate!r} is not declared; {nearest(predicate, self.program.declarations)}"
@@ -180,14 +180,17 @@ class RuleGraph:
 
     def _row(self, fact: Fact) -> int:
         predicate = check_fact(self.store, fact)
-        symbols = [self.store.symbols.get(arg) for arg in fact.args]
+        symbols = self.store.symbols.get(fact.args)
         return -1 if -1 in symbols else self.store.find(predicate, symbols)
 
     def _rows(self, predicate: int, pattern: Fact) -> k.Words | None:
         """Rows that match the constants of a pattern; None where one of them is in no fact."""
-        symbols = [-1 if arg.startswith("?") else self.store.symbols.get(arg) for arg in pattern.args]
-        if any(symbol < 0 and not arg.startswith("?") for symbol, arg in zip(symbols, pattern.args, strict=True)):
-            return None
+        symbols = self.store.symbols.get(pattern.args)
+        for i, arg in enumerate(pattern.args):
+            if arg.startswith("?"):
+                symbols[i] = -1
+            elif symbols[i] < 0:
+                return None
         return self.store.rows(predicate, symbols)
 
     def _message(self, fact: Fact, proof: Proof) -> str:
@@ -216,7 +219,7 @@ def evaluated(store: Store, told: Told, limits: Limits) -> Store:
 def told_rows(store: Store) -> Iterator[tuple[int, k.Words]]:
     """Rows of told facts by predicate."""
     for number, arity in enumerate(store.compiled.arities):
-        if not store.compiled.is_hidden(number) and store.counts[number]:
+        if not store.compiled.hidden[number] and store.counts[number]:
             rows = store.rows(number, [-1] * arity)
             told = rows[store.words(rows, k.WHY) < 0]
             if len(told):

@@ -768,7 +768,7 @@ def load(registers, predicate, rows, width, premises, n_premises, count):
 
 @njit(cache=True, nogil=True)
 def finish(registers):
-    """Buries what is gone, and keeps in that list only the rows whose facts no longer hold."""
+    """Buries what is gone, and puts the rows whose facts no longer hold first in that list: how many those are."""
     s = longs(registers)
     gone, kept = words(s[GONE]), 0
     for i in range(s[GONE_COUNT]):
@@ -778,9 +778,10 @@ def finish(registers):
         if not holds:
             longs(s[COUNTS])[word(s, row, HEAD) & PREDICATE] -= 1
             s[TOTAL] -= 1
+            gone[i] = gone[kept]
             gone[kept] = row
             kept += 1
-    s[GONE_COUNT] = kept
+    return kept
 
 
 @njit(cache=True, nogil=True)

@@ -15,6 +15,7 @@ from graph.engine.rewrite import HIDDEN
 from graph.engine.store import Store
 from graph.engine.told import Told, add_facts, add_predicted, check_fact
 from graph.engine.update import TooWide, Update
+from graph.errors import FactLimitExceeded, TimeLimitExceeded
 from graph.ports import Fact, Proof
 
 _LEAST_STEPS = 100_000
@@ -39,8 +40,15 @@ class LiveGraph:
     evaluation from scratch: that is made aside and exchanged. For several answers of one moment take a ``snapshot``.
     """
 
-    def __init__(self, graph: RuleGraph) -> None:
+    def __init__(self, graph: RuleGraph, *, most_steps: int | None = None, most_words: int | None = None) -> None:
+        """``graph`` stays as it is. An update of more than ``most_steps`` becomes an evaluation (by default half of
+        what one takes, at least 100 000); a layer of more than ``most_words`` of 32 bits, with what is gone in it, is
+        evaluated into a new base (by default a quarter of the base, at least 4 MiB).
+        """
         self._graph = RuleGraph(graph.store.copy(), graph.limits)
+        self._most_steps = most_steps
+        self._most_words = most_words
+        self._spare = 0
         self._reading = threading.Lock()
         self._writing = threading.Lock()
 
@@ -64,20 +72,22 @@ class LiveGraph:
         predicted: Iterable[Predicted] = (),
     ) -> Change:
         """Deletes, then inserts, as one step. An update that would touch more than an evaluation becomes one."""
+        # Read before the locks are taken: what is given may itself ask this graph as it is read.
+        added, guessed, lost = [(fact, source) for fact in insert], list(predicted), set(delete)
         with self._writing:
             store = self._graph.store
             with self._reading:
                 told = Told(store)
-                add_facts(told, [(fact, source) for fact in insert])
-                add_predicted(told, predicted, source)
-                rows = _told(store, delete)
+                add_facts(told, added)
+                add_predicted(told, guessed, source)
+                rows = _told(store, lost)
                 change = self._in_place(told, rows)
             if change is None:
                 rebuilt = _anew(store, told, rows, self._graph)
                 change = _difference(store, rebuilt)
                 self._exchange(rebuilt)
-            elif store.s[k.HEAP_USED] > max(_LEAST_WORDS, store.split // 4):
-                self._exchange(_anew(store, Told(store), [], self._graph))
+            else:
+                self._compact(store)
             return change
 
     def snapshot(self) -> RuleGraph:
@@ -122,7 +132,8 @@ class LiveGraph:
     def _in_place(self, told: Told, rows: list[int]) -> Change | None:
         """Changes the store; None where that took too many steps, and the store is as it was."""
         store = self._graph.store
-        update = Update(store, self._graph.limits, max_steps=max(_LEAST_STEPS, store.base.steps // 2))
+        most = max(_LEAST_STEPS, store.base.steps // 2) if self._most_steps is None else self._most_steps
+        update = Update(store, self._graph.limits, max_steps=most)
         try:
             for row in rows:
                 update.withdraw(row)
@@ -136,17 +147,30 @@ class LiveGraph:
             raise
         return Change(_facts(store, store.fresh_rows()), _facts(store, update.gone()))
 
+    def _compact(self, store: Store) -> None:
+        """A base of its own for a store whose layer has grown too long."""
+        most = max(_LEAST_WORDS, store.split // 4) if self._most_words is None else self._most_words
+        used = int(store.s[k.HEAP_USED])
+        if used <= most + self._spare:
+            return
+        try:
+            self._exchange(_anew(store, Told(store), [], self._graph))
+        except (FactLimitExceeded, TimeLimitExceeded, MemoryError):
+            # The update itself is done and stands, so it must not fail; the next try is twice as far away.
+            self._spare = 2 * used
+
     def _exchange(self, store: Store) -> None:
         with self._reading:
             self._graph = RuleGraph(store, self._graph.limits)
+        self._spare = 0
 
 
 def _told(store: Store, facts: Iterable[Fact]) -> list[int]:
-    """Rows of those facts that were told."""
+    """Rows of those facts, each given once, that were told."""
     rows = []
-    for fact in set(facts):
+    for fact in facts:
         predicate = check_fact(store, fact)
-        symbols = [store.symbols.get(arg) for arg in fact.args]
+        symbols = store.symbols.get(fact.args)
         row = -1 if -1 in symbols else store.find(predicate, symbols)
         if row >= 0 and store.record(row)[k.WHY] < 0:
             rows.append(row)
@@ -180,7 +204,7 @@ def _difference(before: Store, after: Store) -> Change:
     added: list[Fact] = []
     removed: list[Fact] = []
     for predicate, arity in enumerate(before.compiled.arities):
-        if before.compiled.is_hidden(predicate):
+        if before.compiled.hidden[predicate]:
             continue
         old, new = (store.rows(predicate, [-1] * arity) for store in (before, after))
         old_args, new_args = (s.arguments(predicate, r) for s, r in ((before, old), (after, new)))

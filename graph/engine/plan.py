@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from graph.engine import kernel as k
+from graph.engine.limits import refuse_rules, refuse_size
 from graph.engine.memory import address
 from graph.engine.rewrite import HIDDEN, TRUE, Grouping, Layer, PlainRule, layers_of
 from graph.engine.symbols import Symbols
@@ -28,9 +29,6 @@ _OPERATORS = {
     ">": k.GREATER,
     ">=": k.GREATER_EQUAL,
 }
-_MAX_ARITY = 64
-_MAX_LAYERS = k.LAYER_MASK
-_MAX_PREDICATES = k.PREDICATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +52,28 @@ class Compiled:
     most_body: int
     arities: tuple[int, ...]
     sizes: tuple[int, ...]
-    rule_texts: dict[int, str] = field(default_factory=dict)
-
-    def arity(self, predicate: int) -> int:
-        return self.arities[predicate]
+    hidden: tuple[bool, ...]
+    visible: dict[str, int]  # predicates that are not hidden, by name
+    rules_shown: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def premises_at(self, predicate: int) -> int:
         return k.ARGS + self.arities[predicate]
 
-    def rule_text(self, rule: int) -> str:
-        """A rule of the program as it is written in proofs."""
-        text = self.rule_texts.get(rule)
-        if text is None:
-            text = self.rule_texts[rule] = str(self.program.rules[rule])
-        return text
-
-    def is_hidden(self, predicate: int) -> bool:
-        return self.names[predicate].startswith(HIDDEN)
+    def rule_shown(self, rule: int) -> tuple[str, str]:
+        """Label and text of a rule of the program."""
+        shown = self.rules_shown.get(rule)
+        if shown is None:
+            shown = self.rules_shown[rule] = (self.program.rules[rule].label, str(self.program.rules[rule]))
+        return shown
 
 
 def compile_program(program: Program) -> Compiled:
-    """Tables for a checked program. Raises OntologyError for one larger than the kernel's words can number."""
+    """Tables for a checked program.
+
+    Raises OntologyError for one larger than the kernel's words can number, or that ``check`` would not have admitted:
+    the kernel follows what it is given without a look.
+    """
+    refuse_rules(program)
     layers = tuple(layers_of(program))
     arity = {TRUE: 0}
     for name, declaration in program.declarations.items():
@@ -84,11 +83,7 @@ def compile_program(program: Program) -> Compiled:
     for layer in layers:
         for grouping in layer.groupings:
             arity[grouping.values] = arity[grouping.results] = grouping.arity
-    if len(arity) > _MAX_PREDICATES or len(layers) > _MAX_LAYERS or max(arity.values()) > _MAX_ARITY:
-        raise OntologyError(
-            f"{len(arity)} predicates in {len(layers)} layers with up to {max(arity.values())} arguments are more than "
-            f"{_MAX_PREDICATES}, {_MAX_LAYERS} and {_MAX_ARITY}; split the program"
-        )
+    refuse_size(program, arity, len(layers))
     return _Compiler(program, layers, arity).compiled()
 
 
@@ -149,6 +144,8 @@ class _Compiler:
             most_body=self.most_body,
             arities=tuple(self.arity.values()),
             sizes=tuple(predicates[:, k.P_SIZE].tolist()),
+            hidden=tuple(name.startswith(HIDDEN) for name in self.number),
+            visible={name: number for name, number in self.number.items() if not name.startswith(HIDDEN)},
         )
 
     def _rise(self, rule: PlainRule | Grouping) -> tuple[int, int]:
@@ -214,6 +211,10 @@ class _Compiler:
             maker.search(rule.body[i], i)
             maker.filters()
         maker.emit()
+        if not maker.is_bound():
+            raise OntologyError(
+                f"a variable of rule {self.program.rules[rule.number].label!r} is bound by nothing; bind it"
+            )
         fixed = [(slot, self.symbols.add(term)) for term, slot in maker.slots.items() if isinstance(term, str)]
         constants = [value for pair in fixed for value in pair]
         self.most_slots = max(self.most_slots, len(maker.slots))
@@ -283,6 +284,10 @@ class _Plan:
     def emit(self) -> None:
         head = self.rule.head
         self._step(k.EMIT, self.compiler.number[head.predicate], 0, self._slots(head.terms))
+
+    def is_bound(self) -> bool:
+        """Whether every literal and the head found its variables bound."""
+        return not self.comparisons and not self.negated and self.known.issuperset(self.rule.head.terms)
 
     def _absent(self, atom: Atom) -> None:
         terms = _outward(atom, self.rule).terms

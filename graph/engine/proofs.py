@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from graph.engine import kernel as k
@@ -15,17 +13,17 @@ from graph.ports import Fact, Proof
 def prove(store: Store, row: int) -> Proof:
     """The proof kept of the fact at ``row``. A fact that is a premise twice is one object."""
     reader = _Records(store)
-    premises: dict[int, tuple[int, ...]] = {}
+    premises: dict[int, list[int]] = {}
     stack = [row]
     while stack:
         at = stack.pop()
         if at not in premises:
-            premises[at] = tuple(reader.premises(at))
-            stack.extend(premises[at])
+            found = premises[at] = reader.premises(at)
+            stack += found
     proofs: dict[int, Proof] = {}
     # Lowest first, not recursively: a proof may be deeper than Python's stack.
-    for at in sorted(premises, key=lambda at: reader.read(at)[k.HEIGHT]):
-        proofs[at] = reader.step(at, tuple(proofs[premise] for premise in premises[at]))
+    for at in sorted(premises, key=reader.height):
+        proofs[at] = reader.step(at, tuple([proofs[premise] for premise in premises[at]]))
     return proofs[row]
 
 
@@ -34,7 +32,7 @@ def fact_at(store: Store, row: int) -> Fact:
     words = store.record(row)
     predicate = words[0] & k.PREDICATE
     args = words[k.ARGS : k.ARGS + store.compiled.arities[predicate]]
-    return Fact(store.compiled.names[predicate], tuple(map(store.symbols.name, args)))
+    return Fact(store.compiled.names[predicate], tuple(store.symbols.texts(args)))
 
 
 def probability_at(store: Store, row: int) -> float:
@@ -50,6 +48,11 @@ class _Records:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.kept: dict[int, list[int]] = {}
+        # Below this row every one stands for its fact still.
+        self.still = 0 if store.s[k.MOVED_COUNT] else store.split
+
+    def height(self, row: int) -> int:
+        return self.kept[row][k.HEIGHT]
 
     def read(self, row: int) -> list[int]:
         words = self.kept.get(row)
@@ -57,12 +60,12 @@ class _Records:
             words = self.kept[row] = self.store.record(row)
         return words
 
-    def premises(self, row: int) -> Iterator[int]:
+    def premises(self, row: int) -> list[int]:
         """Rows of the visible premises: those of an aggregate are what its members or its witness rest on."""
         store, compiled = self.store, self.store.compiled
         words = self.read(row)
         if words[k.WHY] < 0:
-            return
+            return []
         at = compiled.premises_at(words[k.HEAD] & k.PREDICATE)
         rule = compiled.rules[words[k.WHY]]
         if isinstance(rule, Grouping) and rule.function == "count":
@@ -72,24 +75,25 @@ class _Records:
             rows = [row for _, row in sorted(zip(map(store.symbols.name, members), parents.tolist(), strict=True))]
         else:
             count = 1 if isinstance(rule, Grouping) else len(rule.body)
-            rows = [store.current(parent) for parent in words[at : at + count]]
+            still, current = self.still, store.current
+            rows = [parent if parent < still else current(parent) for parent in words[at : at + count]]
+        visible: list[int] = []
         behind: dict[int, None] = {}
         for parent in rows:
-            if compiled.is_hidden(self.read(parent)[k.HEAD] & k.PREDICATE):
+            if compiled.hidden[self.read(parent)[k.HEAD] & k.PREDICATE]:
                 behind.update(dict.fromkeys(self.premises(parent)))
             else:
-                yield parent
-        yield from behind
+                visible.append(parent)
+        return visible + list(behind)
 
     def step(self, row: int, premises: tuple[Proof, ...]) -> Proof:
         store, compiled = self.store, self.store.compiled
-        words = self.read(row)
-        name = compiled.names[words[k.HEAD] & k.PREDICATE]
-        arity = compiled.arities[words[k.HEAD] & k.PREDICATE]
-        fact = Fact(name, tuple(map(store.symbols.name, words[k.ARGS : k.ARGS + arity])))
-        why = words[k.WHY]
+        words = self.kept[row]
+        predicate, why = words[k.HEAD] & k.PREDICATE, words[k.WHY]
+        name, args = compiled.names[predicate], words[k.ARGS : k.ARGS + compiled.arities[predicate]]
+        fact = Fact(name, tuple(store.symbols.texts(args)))
         if why < 0:
             probability = probability_at(store, row) if name.startswith("~") else None
             return Proof(fact, None, store.source(-1 - why), (), probability)
-        rule = compiled.rules[why].number
-        return Proof(fact, compiled.program.rules[rule].label, compiled.rule_text(rule), premises)
+        label, text = compiled.rule_shown(compiled.rules[why].number)
+        return Proof(fact, label, text, premises)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class Base:
         self.arrays = arrays
         self.symbols = symbols
         self.sources = sources
+        self.source_ids = {source: i for i, source in enumerate(sources)}
         self.steps = steps  # what evaluating it took
         self._rows: tuple[k.Words, list[int]] | None = None
         self._sorted: dict[tuple[int, int], tuple[k.Words, k.Words]] = {}
@@ -85,7 +87,12 @@ class Store:
         self.s[k.BASE_TABLE], self.s[k.BASE_HEADS] = address(arrays.table), address(arrays.heads)
         self.s[k.BASE_TABLE_SIZE], self.s[k.BASE_HEADS_SIZE] = len(arrays.table), len(arrays.heads)
         self.s[k.COUNTS] = address(counts)
-        self._place()
+        self._place(heap, tables)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a graph's registers hold addresses of this process; copy or send its program and facts instead"
+        )
 
     @classmethod
     def empty(cls, compiled: Compiled) -> Store:
@@ -123,21 +130,22 @@ class Store:
     def grow(self, heap: int = 0, facts: int = 0, keys: int = 0, moved: int = 0) -> None:
         """Makes room in the layer for so many words, facts, index keys and moved rows in all."""
         if heap > len(self.heap):
-            self.heap = longer(self.heap, heap)
+            self._place(longer(self.heap, heap), self.tables)
         # The kernel asks for more where a table is 7/10 full, that of moved rows where it is half full.
         for i, wanted, share in ((_FACTS, facts, 0.7), (_KEYS, keys, 0.7), (_MOVED, moved, 0.5)):
             if wanted >= len(self.tables[i]) * share:
-                self.tables[i] = self._rehashed(i, 3 * wanted + _SMALL)
-        self._place()
+                table = self._rehashed(i, 3 * wanted + _SMALL)
+                self._place(self.heap, [*self.tables[:i], table, *self.tables[i + 1 :]])
 
     def replace_tables(self, facts: k.Longs, keys: k.Longs) -> None:
         """Other tables of facts and keys for the layer."""
-        self.tables[:_MOVED] = facts, keys
-        self._place()
+        self._place(self.heap, [facts, keys, self.tables[_MOVED]])
 
     def source_id(self, source: str) -> int:
         """The number of a source, a new one where it has none."""
-        found = self.source_ids.get(source)
+        found = self.base.source_ids.get(source)
+        if found is None:
+            found = self.source_ids.get(source)
         if found is None:
             found = self.source_ids[source] = len(self.base.sources) + len(self.sources)
             self.sources.append(source)
@@ -155,7 +163,7 @@ class Store:
     def record(self, row: int) -> list[int]:
         """All words of a row."""
         heap, at = (self.base.arrays.heap, row) if row < self.split else (self.heap, row - self.split)
-        words: list[int] = heap[at : at + self.compiled.sizes[int(heap[at]) & k.PREDICATE]].tolist()
+        words: list[int] = heap[at : at + self.compiled.sizes[heap.item(at) & k.PREDICATE]].tolist()
         return words
 
     def current(self, row: int) -> int:
@@ -218,13 +226,14 @@ class Store:
         tables = sum(table.nbytes for table in (arrays.table, arrays.heads, *self.tables, self.counts))
         return arrays.heap.nbytes + self.heap.nbytes + tables
 
-    def _place(self) -> None:
-        """Tells the registers where the layer's arrays lie."""
-        s, (facts, keys, moved) = self.s, self.tables
-        s[k.OVER_HEAP], s[k.OVER_HEAP_SIZE] = address(self.heap), len(self.heap)
+    def _place(self, heap: k.Words, tables: list[k.Longs]) -> None:
+        """Other arrays for the layer. Those before must outlive the registers that name them."""
+        s, (facts, keys, moved) = self.s, tables
+        s[k.OVER_HEAP], s[k.OVER_HEAP_SIZE] = address(heap), len(heap)
         s[k.TABLE], s[k.TABLE_SIZE] = address(facts), len(facts)
         s[k.HEADS], s[k.HEADS_SIZE] = address(keys), len(keys)
         s[k.MOVED], s[k.MOVED_SIZE] = address(moved), len(moved)
+        self.heap, self.tables = heap, tables
 
     def _rehashed(self, i: int, size: int) -> k.Longs:
         table = empty_table(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,15 @@ def is_number(text: str) -> bool:
 
 
 class Symbols:
-    """Texts and their ids from 0 in order of arrival. A table laid over another one leaves that as it is."""
+    """Texts and their ids from 0 in order of arrival. A table laid over another one, itself over none, leaves that as
+    it is."""
 
-    __slots__ = ("_below", "_first", "_ids", "_names", "_numbers")
+    __slots__ = ("_below", "_first", "_ids", "_ids_below", "_names", "_names_below", "_numbers")
 
     def __init__(self, below: Symbols | None = None) -> None:
         self._below = below
+        self._ids_below: dict[str, int] = below._ids if below else {}
+        self._names_below: list[str] = below._names if below else []
         self._first = len(below) if below else 0
         self._ids: dict[str, int] = {}
         self._names: list[str] = []
@@ -44,36 +47,37 @@ class Symbols:
         twin._ids = {name: i for i, name in enumerate(twin._names)}
         return twin
 
-    def get(self, text: str) -> int:
-        """The id of a text, -1 where it has none."""
-        found = self._below.get(text) if self._below else -1
-        return found if found >= 0 else self._ids.get(text, -1)
+    def get(self, texts: Sequence[str]) -> list[int]:
+        """The ids of texts, -1 for one that has none."""
+        own, below = self._ids.get, self._ids_below.get
+        return [own(text, -1) if (found := below(text, -1)) < 0 else found for text in texts]
 
     def add(self, text: str) -> int:
-        """The id of a text, a new one where it has none."""
-        found = self.get(text)
+        """The id of a text, a new one where it has none. Raises TypeError for what is no text."""
+        found = self.get((text,))[0]
         if found < 0:
-            found = self._ids[text] = len(self)
-            self._names.append(text)
+            found = self._new(text)
         return found
 
     def add_all(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Ids int32[n] of many texts."""
+        """Ids int32[n] of many texts. Raises TypeError as ``add``."""
         if self._below is None:
             ids = self._ids
             # A dict keeps order, so new texts get the next ids as they come.
             for text in dict.fromkeys(texts):
                 if text not in ids:
-                    ids[text] = len(self._names)
-                    self._names.append(text)
+                    self._new(text)
             return np.fromiter(map(ids.__getitem__, texts), np.int32, len(texts))
         return np.fromiter(map(self.add, texts), np.int32, len(texts))
 
     def name(self, symbol: int) -> str:
         """The text of an id."""
-        if self._below is not None and symbol < self._first:
-            return self._below.name(symbol)
-        return self._names[symbol - self._first]
+        return self.texts((symbol,))[0]
+
+    def texts(self, symbols: Sequence[int]) -> list[str]:
+        """The texts of ids."""
+        first, own, below = self._first, self._names, self._names_below
+        return [own[symbol - first] if symbol >= first else below[symbol] for symbol in symbols]
 
     def names(self) -> list[str]:
         """Every text, by id."""
@@ -81,13 +85,19 @@ class Symbols:
 
     def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The values of the texts below and of this table's own, NaN for a text that is no number."""
-        done = len(self._numbers)
-        if done < len(self._names):
-            new = (float(text) if is_number(text) else np.nan for text in self._names[done:])
-            self._numbers = np.concatenate([self._numbers, np.fromiter(new, np.float64)])
-        return (np.concatenate(self._below.numbers()) if self._below else np.empty(0)), self._numbers
+        return self._below._values() if self._below else np.empty(0), self._values()
 
+    def _values(self) -> NDArray[np.float64]:
+        # Graphs that share what is below may ask at once: each goes on from the array it saw.
+        known = self._numbers
+        if len(known) < len(self._names):
+            new = (float(text) if is_number(text) else np.nan for text in self._names[len(known) :])
+            known = self._numbers = np.concatenate([known, np.fromiter(new, np.float64)])
+        return known
 
-def first_that_is_no_number(texts: Iterable[str]) -> str | None:
-    """The first text that is no decimal number, or None."""
-    return next((text for text in texts if not is_number(text)), None)
+    def _new(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r}, which is no text")
+        self._ids[text] = symbol = len(self)
+        self._names.append(text)
+        return symbol

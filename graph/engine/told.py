@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from graph.engine import kernel as k
 from graph.engine.store import Store
-from graph.engine.symbols import first_that_is_no_number
-from graph.errors import NotANumber, OntologyError, UnknownPredicate
+from graph.errors import NotANumber, OntologyError, UnknownPredicate, UnknownValue
 from graph.ports import Fact
 from graph.rules.names import nearest
 from graph.rules.syntax import is_predicted, predicted
+from graph.rules.typecheck import NUMBER, mistyped
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ class Told:
 def add_facts(told: Told, facts: Iterable[tuple[Fact, str]]) -> None:
     """Adds facts with their sources, in sorted order: it decides between proofs of one height.
 
-    Raises UnknownPredicate and NotANumber.
+    Raises UnknownPredicate, NotANumber, UnknownValue, and OntologyError for an argument that is no text.
     """
     _add_all(told, sorted(set(facts)), None)
 
@@ -76,9 +76,10 @@ def add_table(told: Told, table: Table, codes: k.Words) -> None:
         sizes.add(len(table.probabilities))
     if len(sizes) != 1:
         raise OntologyError(f"columns of {table.predicate!r} have {sorted(sizes)} rows; give columns of one length")
-    columns = [_ids(told.store, column, codes, table.predicate) for column in table.columns]
-    args = np.ascontiguousarray(np.column_stack(columns).astype(np.int32, copy=False))
-    _check_numbers(told.store, predicate, args)
+    args = np.empty((*sizes, len(table.columns)), np.int32)
+    for position, column in enumerate(table.columns):
+        args[:, position] = _ids(told.store, column, codes, table.predicate)
+    _check_types(told.store, predicate, args)
     why = np.full(len(args), -1 - told.store.source_id(table.source), np.int32)
     told.parts.append((predicate, args, why, _words(table.probabilities, name)))
 
@@ -91,9 +92,13 @@ def _add_all(told: Told, facts: Sequence[tuple[Fact, str]], probabilities: Seque
         places.setdefault(check_fact(told.store, fact), []).append(i)
     add, source_id = told.store.symbols.add, told.store.source_id
     for predicate, where in places.items():
-        args = [[add(arg) for arg in facts[i][0].args] for i in where]
+        try:
+            args = [[add(arg) for arg in facts[i][0].args] for i in where]
+        except TypeError as error:
+            name = told.store.compiled.names[predicate]
+            raise OntologyError(f"a fact of {name!r} holds {error}; give texts") from error
         ids = np.array(args, np.int32).reshape(len(where), told.store.compiled.arities[predicate])
-        _check_numbers(told.store, predicate, ids)
+        _check_types(told.store, predicate, ids)
         why = np.array([-1 - source_id(facts[i][1]) for i in where], np.int32)
         of_these = None if probabilities is None else [probabilities[i] for i in where]
         told.parts.append((predicate, ids, why, _words(of_these, told.store.compiled.names[predicate])))
@@ -102,8 +107,8 @@ def _add_all(told: Told, facts: Sequence[tuple[Fact, str]], probabilities: Seque
 def check_fact(store: Store, fact: Fact) -> int:
     """The number of the fact's predicate. Raises UnknownPredicate with the nearest name or the right arguments."""
     compiled = store.compiled
-    number = compiled.predicates.get(fact.predicate)
-    if number is None or compiled.is_hidden(number):
+    number = compiled.visible.get(fact.predicate)
+    if number is None:
         remedy = nearest(fact.predicate, compiled.program.declarations)
         raise UnknownPredicate(f"{fact}: predicate {fact.predicate!r} is not declared; {remedy}")
     if compiled.arities[number] != len(fact.args):
@@ -117,8 +122,8 @@ def _signature(store: Store, predicate: str) -> str:
 
 
 def _predicate(store: Store, name: str, columns: int) -> int:
-    number = store.compiled.predicates.get(name)
-    if number is None or store.compiled.is_hidden(number):
+    number = store.compiled.visible.get(name)
+    if number is None:
         raise UnknownPredicate(
             f"predicate {name!r} is not declared; {nearest(name, store.compiled.program.declarations)}"
         )
@@ -130,6 +135,8 @@ def _predicate(store: Store, name: str, columns: int) -> int:
 def _ids(store: Store, column: Column, codes: k.Words, predicate: str) -> k.Words:
     if not isinstance(column, (Sequence, np.ndarray)):
         column = column.to_numpy() if column.dtype.is_integer() else column.to_list()
+    if isinstance(column, np.ndarray) and column.ndim != 1:
+        raise OntologyError(f"a column of {predicate!r} has the shape {column.shape}; give one value for each row")
     if isinstance(column, np.ndarray) and np.issubdtype(column.dtype, np.integer):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(codes):
             raise OntologyError(
@@ -144,24 +151,24 @@ def _ids(store: Store, column: Column, codes: k.Words, predicate: str) -> k.Word
         raise OntologyError(f"a column of {predicate!r} holds {error}; give texts without gaps") from error
 
 
-def _check_numbers(store: Store, predicate: int, args: k.Words) -> None:
-    name = store.compiled.names[predicate]
-    declaration = store.compiled.program.declarations[name.removeprefix("~")]
+def _check_types(store: Store, predicate: int, args: k.Words) -> None:
+    """Each distinct value of a closed type once. Raises NotANumber and UnknownValue."""
+    name, program = store.compiled.names[predicate], store.compiled.program
+    declaration = program.declarations[name.removeprefix("~")]
     for position, kind in enumerate(declaration.types):
-        if kind != "number":
+        if kind != NUMBER and kind not in program.types:
             continue
-        wrong = first_that_is_no_number(map(store.symbols.name, np.unique(args[:, position]).tolist()))
-        if wrong is not None:
-            raise NotANumber(
-                f"{declaration.names[position]} of {name} is a number and {wrong!r} is none; write one such as 2.5"
-            )
+        for value in map(store.symbols.name, np.unique(args[:, position]).tolist()):
+            if fault := mistyped(kind, value, program.types):
+                error = NotANumber if kind == NUMBER else UnknownValue
+                raise error(f"{declaration.names[position]} of {name}: {fault[0]}; {fault[1]}")
 
 
 def _words(probabilities: Sequence[float] | None, name: str) -> k.Words:
     """Each probability as the two words its record keeps."""
     if probabilities is None:
         return _NONE
-    values = np.asarray(probabilities, np.float64)
+    values = np.ascontiguousarray(probabilities, np.float64)
     if not ((values >= 0) & (values <= 1)).all():
         wrong = values[~((values >= 0) & (values <= 1))][0]
         raise OntologyError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from graph.engine import aggregates
 from graph.engine import kernel as k
+from graph.engine.limits import MAX_ARITY, MAX_WORDS
 from graph.engine.memory import address
 from graph.engine.rewrite import rule_of
 from graph.engine.store import Store, empty_table, longer
@@ -17,17 +18,18 @@ from graph.errors import FactLimitExceeded, TimeLimitExceeded
 
 _SLICE = 2_000_000
 """Steps between two looks at the clock: about 50 ms."""
-_WIDEST = 64
-"""More than any record has arguments."""
+_FEW = 64
+"""So many facts an empty store has room for."""
 _NO_PREMISES: k.Words = np.empty((0, 0), np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most facts a graph may hold, most seconds one update of it may take."""
+    """Most facts a graph may hold, most seconds one update of it may take, most words of its heaps."""
 
     facts: int
     seconds: float
+    words: int = MAX_WORDS
 
 
 class TooWide(Exception):
@@ -50,12 +52,13 @@ class Update:
         self.deadline = time.monotonic() + limits.seconds
         self.before = (store.counts.copy(), int(store.s[k.TOTAL]))
         compiled, s = store.compiled, store.s
-        sizes = (compiled.most_slots, len(compiled.tables[k.STEPS]), max(compiled.most_body, 2), _WIDEST)
+        sizes = (compiled.most_slots, len(compiled.tables[k.STEPS]), max(compiled.most_body, 2), MAX_ARITY)
         self.scratch = np.zeros(sum(sizes) + 4, np.int32)
         at = address(self.scratch)
         for register, size in zip((k.ENV, k.CURSOR, k.MATCHED, k.KEY), sizes, strict=True):
             s[register] = at
             at += 4 * (size + 1)
+        self.lost: int | None = None
         self.lists: dict[int, k.Words] = {}
         self._place(k.QUEUE, np.empty((256, 2), np.int32))
         self._place(k.BUCKETS, np.full((64, 2), -1, np.int32))
@@ -70,12 +73,17 @@ class Update:
         self, predicate: int, args: k.Words, why: k.Words, heights: k.Words | int = 0, premises: k.Words = _NO_PREMISES
     ) -> None:
         """Adds facts int32[n, arity], each with its reason: -1 - source for one told, or the rule of an aggregate."""
-        rows = np.empty((len(args), args.shape[1] + 2), np.int32)
+        arity = self.store.compiled.arities[predicate]
+        if args.shape != (len(why), arity) or len(premises) not in (0, len(args)):
+            raise ValueError(
+                f"arguments {args.shape} with {len(why)} reasons and {len(premises)} premises; give {arity}"
+            )
+        rows = np.empty((len(args), arity + 2), np.int32)
         rows[:, 0], rows[:, 1], rows[:, 2:] = heights, why, args
-        if len(rows) > _WIDEST:
+        if len(rows) > _FEW:
             self._reserve(len(rows), len(rows) * self.store.compiled.sizes[predicate])
         self.store.s[k.AT] = 0
-        links = np.ascontiguousarray(premises)
+        links = np.ascontiguousarray(premises, np.int32)
         addresses = address(rows), rows.shape[1], address(links), links.shape[1]
         self._drive(k.load, predicate, *addresses, len(rows))
 
@@ -99,7 +107,7 @@ class Update:
                 self._phase(k.RESTORE)
             self._phase(k.DERIVE)
         if s[k.GONE_COUNT]:
-            k.finish(self.store.registers)
+            self.lost = int(k.finish(self.store.registers))
 
     def roll_back(self) -> None:
         """The store as it was before this update."""
@@ -111,7 +119,7 @@ class Update:
 
     def gone(self) -> k.Words:
         """Rows of facts that no longer hold (after ``run``) or may not (during it)."""
-        return self.lists[k.GONE][: self.store.s[k.GONE_COUNT]]
+        return self.lists[k.GONE][: self.store.s[k.GONE_COUNT] if self.lost is None else self.lost]
 
     def _phase(self, phase: int) -> None:
         s = self.store.s
@@ -151,7 +159,7 @@ class Update:
 
     def _blamed(self) -> str:
         compiled, predicate = self.store.compiled, int(self.store.s[k.BLAMED])
-        if not compiled.is_hidden(predicate):
+        if not compiled.hidden[predicate]:
             return repr(compiled.names[predicate])
         return f"an aggregate of rule {compiled.program.rules[rule_of(compiled.names[predicate])].label!r}"
 
@@ -162,16 +170,21 @@ class Update:
 
     def _reserve(self, facts: int, words: int) -> None:
         s = self.store.s
-        self.store.grow(heap=int(s[k.HEAP_USED]) + words, facts=int(s[k.FACTS]) + facts)
+        self.store.grow(heap=min(int(s[k.HEAP_USED]) + words, self._room()), facts=int(s[k.FACTS]) + facts)
         if s[k.QUEUED] + facts > s[k.QUEUE_SIZE]:
             self._place(k.QUEUE, longer(self.lists[k.QUEUE], int(s[k.QUEUED]) + facts))
 
     def _grow(self) -> None:
-        """Doubles every array that is nearly full."""
+        """Doubles every array that is nearly full. FactLimitExceeded where rows have no numbers left."""
         store, s = self.store, self.store.s
         most = max(store.compiled.sizes)
         if s[k.HEAP_USED] + most > s[k.OVER_HEAP_SIZE]:
-            store.grow(heap=2 * int(s[k.OVER_HEAP_SIZE]) + most)
+            if s[k.HEAP_USED] + most > self._room():
+                raise FactLimitExceeded(
+                    f"{int(s[k.TOTAL])} facts with their proofs and indexes fill the {self.limits.words} words a graph "
+                    "can number; split the facts over several graphs"
+                )
+            store.grow(heap=min(2 * int(s[k.OVER_HEAP_SIZE]) + most, self._room()))
         store.grow(facts=int(s[k.FACTS]) + 1, keys=int(s[k.KEYS]) + most, moved=int(s[k.MOVED_COUNT]) + 1)
         for register, used in (
             (k.QUEUE, s[k.QUEUED]),
@@ -183,6 +196,11 @@ class Update:
                 fill = -1 if register == k.BUCKETS else 0
                 self._place(register, longer(self.lists[register], 2 * int(used) + 2, fill))
 
+    def _room(self) -> int:
+        """Most words the layer's heap may have: rows number the base's first."""
+        return self.limits.words - self.store.split
+
     def _place(self, register: int, values: k.Words) -> None:
-        self.lists[register] = values
+        # The registers first: an error between the two must not leave them an address that is freed.
         self.store.s[register], self.store.s[register + 1] = address(values), len(values)
+        self.lists[register] = values

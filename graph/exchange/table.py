@@ -44,13 +44,15 @@ def read(path: Path) -> list[Statement]:
 
 
 def write(path: Path, statements: Sequence[Statement]) -> None:
+    # All are looked at before the file is opened: a refused one leaves what the file held.
+    for each in statements:
+        if not all(each.fact.args):
+            raise OntologyError(f"{path}: {each.fact} has an empty name, which csv cannot hold; write json")
     width = max((len(each.fact.args) for each in statements), default=2)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["predicate", *_OWN, *(f"argument{place + 1}" for place in range(width))])
         for each in statements:
-            if not all(each.fact.args):
-                raise OntologyError(f"{path}: {each.fact} has an empty name, which csv cannot hold; write json")
             probability = "" if each.probability is None else repr(each.probability)
             cells = [each.fact.predicate, each.kind, each.source, probability, *each.fact.args]
             writer.writerow([*cells, *[""] * (width - len(each.fact.args))])

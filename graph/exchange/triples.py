@@ -37,16 +37,18 @@ def read(path: Path) -> list[Statement]:
 
 
 def write(path: Path, statements: Sequence[Statement]) -> None:
+    # All are looked at before the file is opened: a refused one leaves what the file held.
+    for each in statements:
+        if len(each.fact.args) != 2:
+            raise OntologyError(
+                f"{path}: {each.fact} has {len(each.fact.args)} arguments and a triple holds two; write csv or json"
+            )
+        if not all(each.fact.args):
+            raise OntologyError(f"{path}: {each.fact} has an empty name, which tsv cannot hold; write json")
     with path.open("w", encoding="utf-8", newline="\n") as file:
         # A comment first: a name that begins with U+FEFF could not be told from a byte order mark.
         file.write(_HEADER)
         for each in statements:
-            if len(each.fact.args) != 2:
-                raise OntologyError(
-                    f"{path}: {each.fact} has {len(each.fact.args)} arguments and a triple holds two; write csv or json"
-                )
-            if not all(each.fact.args):
-                raise OntologyError(f"{path}: {each.fact} has an empty name, which tsv cannot hold; write json")
             first, second = each.fact.args
             probability = "" if each.probability is None else repr(each.probability)
             cells = (first, each.fact.predicate, second, each.kind, each.source, probability)

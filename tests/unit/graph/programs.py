@@ -107,6 +107,25 @@ def stratified_programs(draw: st.DrawFn) -> Program:
     return Program(_STRATIFIED, tuple(made), (), strata)
 
 
+def guessed(program: Program, name: str) -> Program:
+    """The program with what is predicted of a predicate in its place."""
+
+    def put(atoms: Sequence[Atom]) -> tuple[Atom, ...]:
+        return tuple(replace(atom, predicate=f"~{name}") if atom.predicate == name else atom for atom in atoms)
+
+    made = [
+        replace(
+            rule,
+            head=put([rule.head])[0],
+            body=put(rule.body),
+            negated=put(rule.negated),
+            aggregates=tuple(replace(aggregate, body=put(aggregate.body)) for aggregate in rule.aggregates),
+        )
+        for rule in program.rules
+    ]
+    return replace(program, rules=tuple(made))
+
+
 def ground(rule: Rule) -> list[tuple[Fact, tuple[Fact, ...]]]:
     """Every instance of the rule over all constants whose comparisons hold."""
     variables = sorted({t for atom in (rule.head, *rule.body) for t in atom.terms if isinstance(t, Variable)}, key=str)

@@ -21,6 +21,7 @@ from graph.errors import (
     OntologyError,
     TimeLimitExceeded,
     UnknownPredicate,
+    UnknownValue,
 )
 from graph.ports import Fact, Proof
 from graph.rules.reader import parse
@@ -240,15 +241,54 @@ def test_numbers_compare_by_value_and_texts_by_no_order() -> None:
     prices = [Fact("price", pair) for pair in (("a", "9.5"), ("b", "10"), ("c", "100"), ("d", "-3"))]
     graph = RuleGraph.build(program, prices)
     assert graph.query(Fact("cheap", ("?x",))) == [Fact("cheap", ("a",)), Fact("cheap", ("d",))]
-    assert graph.extend([Fact("price", ("e", "2"))], "later").holds(Fact("cheap", ("e",)))
+    later = graph.extend([Fact("price", ("e", "2")), Fact("price", ("f", "9.5"))], "later")
+    latest = later.extend(
+        [Fact("price", ("g", "100")), Fact("price", ("h", "2")), Fact("price", ("i", "10.5"))], "last"
+    )
+    assert [fact.args[0] for fact in latest.query(Fact("cheap", ("?x",)))] == ["a", "d", "e", "f", "h"]
+
+
+def test_numbers_of_the_graph_below_and_of_an_extension_compare_with_one_another() -> None:
+    program = Program(
+        declare(price="item n", dearer="item item"),
+        (
+            Rule(
+                "dearer",
+                Atom("dearer", (X, Y)),
+                (Atom("price", (X, N)), Atom("price", (Y, V))),
+                (Comparison(">", N, V),),
+            ),
+        ),
+    )
+    prices = {"a": "5", "b": "07", "c": "-1", "d": "6.5", "e": "5.0"}
+    graph = RuleGraph.build(program, [])
+    for item, price in prices.items():
+        graph = graph.extend([Fact("price", (item, price))], item)
+    values = {item: float(price) for item, price in prices.items()}
+    expected = [Fact("dearer", (x, y)) for x in values for y in values if values[x] > values[y]]
+    assert graph.query(Fact("dearer", ("?x", "?y"))) == sorted(expected)
 
 
 def test_text_where_a_number_belongs_is_refused() -> None:
     program = Program({"price": Declaration("price", ("item", "amount"), ("", "number"))}, ())
-    with pytest.raises(NotANumber, match="amount of price is a number and 'cheap' is none"):
+    with pytest.raises(NotANumber, match="amount of price: 'cheap' is no number; write a decimal"):
         RuleGraph.build(program, [Fact("price", ("tea", "cheap"))])
-    with pytest.raises(NotANumber, match="'1e3' is none"):
+    with pytest.raises(NotANumber, match="'1e3' is no number"):
         RuleGraph.build(program, tables=[Table("price", (["tea"], ["1e3"]))])
+
+
+def test_a_value_that_an_enumerated_type_does_not_list_is_refused() -> None:
+    program = parse(".type kind = food, toy.\n.decl sort(item, of: kind)\nsort(ball, toy).\n")
+    with pytest.raises(UnknownValue, match="of of sort: 'tyo' is not of type kind; did you mean 'toy'"):
+        RuleGraph.build(program, [Fact("sort", ("car", "tyo"))])
+    with pytest.raises(UnknownValue, match="type kind is one of food, toy"):
+        RuleGraph.build(program, tables=[Table("sort", (["car", "milk"], ["toy", "drink"]))])
+    graph = RuleGraph.build(program, tables=[Table("sort", (["car", "milk"], ["toy", "food"]))])
+    with pytest.raises(UnknownValue):
+        graph.extend([Fact("sort", ("tea", "drink"))], "test")
+    with pytest.raises(UnknownValue, match="of of ~sort"):
+        graph.extend([], "model", predicted=[(Fact("sort", ("tea", "drink")), 0.5)])
+    assert graph.extend([Fact("sort", ("tea", "food"))], "test").holds(Fact("sort", ("tea", "food")))
 
 
 def test_predictions_enter_a_rule_only_where_it_names_them() -> None:

@@ -66,7 +66,13 @@ def test_names_with_blanks_and_commas_are_quoted_and_answers_can_be_asked_again(
     done = tandem("query", 'child(?who, "Mary Lee")', "--ontology", "family", "--assert", fact)
     assert (done.code, done.out) == (0, f"{fact}\n")
     again = tandem("explain", done.out.strip(), "--ontology", "family", "--assert", fact)
-    assert again.out == "child(Cruise, Tom, Mary Lee)  (command line)\n"
+    assert again.out == f"{fact}  (command line)\n"
+
+
+def test_answer_without_a_fact_says_so_beside_the_output(tandem: Tandem) -> None:
+    done = tandem("query", 'mother(?who, "Tom Cruize")', *TOM)
+    assert (done.code, done.out, done.err) == (0, "", 'no fact matches mother(?who, "Tom Cruize")\n')
+    assert tandem("query", 'mother(?who, "Tom Cruize")', *TOM, "--json").err == ""
 
 
 def test_inverse_questions_have_the_same_answer(tandem: Tandem) -> None:
@@ -158,12 +164,68 @@ def test_bad_rows_of_facts_are_named(tandem: Tandem, tmp_path: Path) -> None:
     assert (done.code, "a.tsv:1: " in done.err) == (1, True)
 
 
+def test_every_fact_that_does_not_fit_its_declaration_is_named_with_its_place(tandem: Tandem, tmp_path: Path) -> None:
+    rules = tmp_path / "diets.rules"
+    rules.write_text(
+        ".type diet = vegan, halal\n.decl follows(user: user, diet: diet)\n.decl age(user: user, years: number)\n"
+    )
+    (tmp_path / "a.csv").write_text(
+        "predicate,a,b\nfollows,ann,vegan\nfollows,bob,vegn\nage,bob,old\nfollow,cid,halal\nage,cid\n"
+    )
+    given = ("--ontology", str(rules), "--facts", str(tmp_path / "a.csv"), "--assert", "follows(dan, halall)")
+    done = tandem("query", "follows(?who, ?diet)", *given)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == [
+        "tandem: a.csv:3: diet of follows: 'vegn' is not of type diet; did you mean 'vegan'?",
+        "a.csv:4: years of age: 'old' is no number; write a decimal number such as 3 or -2.5",
+        "a.csv:5: predicate 'follow' is not declared; did you mean 'follows'?",
+        "a.csv:6: age(cid) has 1 argument(s) and takes 2; write age(user, years)",
+        "command line: diet of follows: 'halall' is not of type diet; did you mean 'halal'?",
+    ]
+
+
+def test_many_facts_that_do_not_fit_are_counted(tandem: Tandem, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("".join(f"{i}\tdauhter\tann\n" for i in range(50)))
+    done = tandem("query", "daughter(?x, ?y)", "--ontology", "family", "--facts", str(tmp_path / "a.tsv"))
+    assert (done.code, done.err.splitlines()[-1], done.err.count("\n")) == (1, "and 30 more", 21)
+
+
+def test_ontology_that_is_nowhere_empty_or_no_text_is_named(tandem: Tandem, tmp_path: Path) -> None:
+    done = tandem("query", "p(?x)", "--ontology", "famly")
+    assert (done.code, "none of" in done.err and "family" in done.err) == (2, True)
+    for command in (("check", str(tmp_path)), ("query", "p(?x)", "--ontology", str(tmp_path))):
+        done = tandem(*command)
+        assert (done.code, f"{tmp_path} holds no *.rules file" in done.err) == (1, True)
+    (tmp_path / "a.rules").write_bytes(b"\xee\xff")
+    for command in (("check", str(tmp_path)), ("query", "p(?x)", "--ontology", str(tmp_path / "a.rules"))):
+        done = tandem(*command)
+        assert (done.code in (1, 2), "give" in done.err and "UTF-8" in done.err) == (True, True)
+
+
+def test_refused_export_leaves_what_the_file_held(tandem: Tandem, tmp_path: Path) -> None:
+    path = tmp_path / "all.tsv"
+    path.write_text("mine\n")
+    done = tandem("export", str(path), "--ontology", "family", "--assert", "daughter(malia, obama)")
+    assert (done.code, path.read_text(), "a triple holds two" in done.err) == (1, "mine\n", True)
+
+
+def test_predictions_of_a_file_keep_who_made_them(tandem: Tandem, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(
+        "malia\tdaughter\tobama\tpredicted\tmodel one\t0.75\nsue\tdaughter\tann\tpredicted\tmodel two\t0.5\n"
+    )
+    told, again = tmp_path / "a.tsv", tmp_path / "again.tsv"
+    for chosen in (["daughter"], ["--kind", "predicted"], []):
+        done = tandem("export", str(again), *chosen, "--ontology", "family", "--facts", str(told))
+        assert (done.code, sorted(read(again))) == (0, sorted(read(told)))
+
+
 def test_predictions_of_a_file_stay_predictions(tandem: Tandem, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("malia\tdaughter\tobama\tpredicted\tmodel\t0.75\n")
     given = ("--ontology", "family", "--facts", str(tmp_path / "a.tsv"))
     assert tandem("query", "daughter(?x, ?y)", *given).out == ""
     assert tandem("query", "predicted daughter(?x, ?y)", *given).out == "predicted daughter(malia, obama)\n"
-    assert "predicted: 0.75" in tandem("explain", "predicted daughter(malia, obama)", *given).out
+    proof = tandem("explain", "predicted daughter(malia, obama)", *given)
+    assert proof.out == "predicted daughter(malia, obama)  (model, predicted: 0.75)\n"
 
 
 # --- check -----------------------------------------------------------------------------------------------------------
@@ -239,7 +301,7 @@ def test_running_service_is_told_asked_and_untold(tandem: Tandem, service: tuple
     asked = tandem("query", "--live", 'contains("soft cheese", ?x)', *service)
     assert 'contains("soft cheese", dairy)' in asked.out.splitlines()
     proof = tandem("explain", "--live", 'contains("soft cheese", dairy)', *service)
-    assert "in_category(soft cheese, CHEESES)  (kitchen, 20" in proof.out
+    assert 'in_category("soft cheese", "CHEESES")  (kitchen, 20' in proof.out
     svg = tandem("explain", "--live", 'contains("soft cheese", dairy)', "--format", "svg", *service)
     assert ET.fromstring(svg.out).tag.endswith("svg")
     assert tandem("retract", 'contains("soft cheese", dairy)', *service).code == 1
