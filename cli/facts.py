@@ -19,6 +19,7 @@ from cli.console import (
     WorkspaceOption,
     connected,
     err,
+    progress_bar,
 )
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ def _check_data(what: Sequence[str], data: Path, limit: int, as_json: bool) -> N
         raise UsageError(f"--data {data} is no folder; give the one that holds {what[0]}'s files")
     from graph import check as checks
 
-    report = checks.CHECKS[what[0]](data)
+    with progress_bar(f"check {what[0]}", as_json) as progress:
+        report = checks.CHECKS[what[0]](data, progress)
     print(json.dumps(report.as_json()) if as_json else "\n".join(report.lines(limit)))
     if not report.ok:
         raise typer.Exit(1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -19,22 +19,31 @@ from graph.ontology import load
 from graph.ports import Fact, KnowledgeGraph
 from graph.report import Finding, Measure, Report
 
+Progress: TypeAlias = Callable[[str, float], None]
+"""Told what is done now, and the share of the whole that is done."""
 FAMILY_FILES: Final = ("facts", "train", "valid", "test")
 FAMILY_BASIS: Final = ("daughter", "son", "husband", "wife")
 """Whose child somebody is and whose spouse, with the gender the word carries: what all other relations follow from."""
 _STATED: Final = {"yes": "en:{}", "no": "en:non-{}", "maybe": "en:maybe-{}", "unknown": "en:{}-status-unknown"}
 
 
-def openfoodfacts(folder: Path) -> Report:
+def _untold(stage: str, done: float) -> None:
+    """Progress that nobody watches."""
+
+
+def openfoodfacts(folder: Path, progress: Progress = _untold) -> Report:
     """Open Food Facts' own analysis against what follows from parsed ingredients, for products that have them.
 
     Fault: vegan or vegetarian derived where the opposite is stated, or free of an allergen that is stated; also the
     opposite derived of what is stated vegan or vegetarian. Raises OntologyError for a folder without the data.
     """
+    progress("read products", 0.0)
     foods = off.foods(folder)
     parsed = [food for food in foods if food.entries]
     narrowest = [_narrowest(food) for food in foods if food.categories]
+    progress("derive", 0.1)
     graph = off.build(folder, [*foods, *narrowest])
+    progress("compare", 0.7)
     answers = [_answers(graph, parsed, question) for question in off.QUESTIONS]
     allergens = _allergens(graph, parsed)
     parts = [*answers, allergens, _categories(graph, foods)]
@@ -136,7 +145,7 @@ def _categories(graph: RuleGraph, foods: Iterable[off.Food]) -> Report:
     )
 
 
-def family(folder: Path) -> Report:
+def family(folder: Path, progress: Progress = _untold) -> Report:
     """The family relations: siblings of children, and each relation taken away and derived from the others.
 
     Fault: a relation derived that the data do not state. Raises OntologyError for a folder without the data.
@@ -147,8 +156,10 @@ def family(folder: Path) -> Report:
     measures = [*_siblings_of_children(facts)]
     faults: dict[Fact, Finding] = {}
     disagreements: list[Finding] = []
+    rounds = count(0)
 
     def derive(name: str, given: set[Fact], asked: Iterable[str]) -> None:
+        progress(f"derive from {name}", next(rounds) / (len(relations) + 2))
         graph = RuleGraph.build(load("family").program, sorted(given), "family data")
         for relation in asked:
             derived = set(graph.query(Fact(relation, ("?x", "?y"))))
@@ -199,18 +210,21 @@ def _siblings_of_children(facts: set[Fact]) -> Iterator[Measure]:
         yield Measure(f"{sibling} of a child is a {child}", sum(fact in facts for fact in derived), len(derived))
 
 
-def grocery(folder: Path) -> Report:
+def grocery(folder: Path, progress: Progress = _untold) -> Report:
     """The Complete Journey: which categories the grocery ontology maps, and its substitutes and complements.
 
     ``folder`` holds the dataset's ``products`` and ``transactions.parquet``. Pairs found among half the households are
     looked for again among the others, whom they share no basket with. Fault: a pair that is both at once. Raises
     OntologyError for a folder without the data.
     """
+    progress("read purchases", 0.0)
     categories, purchases = complete_journey.categories(folder), complete_journey.purchases(folder)
+    progress("derive pairs", 0.3)
     pairs = copurchase_graph(purchases, MIN_BASKETS)
+    progress("derive them again from half the households", 0.6)
     coverage, notes = _coverage(load("grocery"), categories)
     substitutes, complements = _once(pairs, "substitute"), _once(pairs, "complement")
-    count = pairs.count("bought")
+    types = pairs.count("bought")
     return Report(
         f"The Complete Journey: {len(purchases.kind):,} purchases, {len(pairs):,} facts",
         (coverage, *_replication(purchases)),
@@ -221,7 +235,7 @@ def grocery(folder: Path) -> Report:
         ),
         notes=(
             *notes,
-            f"{len(substitutes)} pairs of substitutes and {len(complements)} of complements among {count} types",
+            f"{len(substitutes)} pairs of substitutes and {len(complements)} of complements among {types} types",
         ),
     )
 
@@ -265,7 +279,7 @@ def _ratios(purchases: Purchases, pairs: Pairs) -> dict[tuple[str, ...], float]:
     return {(a, b): ratio[i][j] for i, a in enumerate(names) for j, b in enumerate(names) if a < b}
 
 
-CHECKS: Final[Mapping[str, Callable[[Path], Report]]] = {
+CHECKS: Final[Mapping[str, Callable[[Path, Progress], Report]]] = {
     "family": family,
     "grocery": grocery,
     "openfoodfacts": openfoodfacts,
