@@ -75,6 +75,10 @@ class KnowledgeGraph(Protocol):
         """A shortest proof. Raises NotDerived where the fact does not hold."""
         ...
 
+    def reason(self, fact: Fact) -> Proof:
+        """The last step of a shortest proof, premises left out. Raises NotDerived where the fact does not hold."""
+        ...
+
     def extend(
         self, facts: Iterable[Fact], source: str, *, predicted: Iterable[tuple[Fact, float]] = ()
     ) -> KnowledgeGraph:

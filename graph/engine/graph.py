@@ -11,7 +11,7 @@ import numpy as np
 
 from graph.engine import kernel as k
 from graph.engine.plan import compile_program
-from graph.engine.proofs import fact_at, probability_at, prove
+from graph.engine.proofs import fact_at, last_step, probability_at, prove
 from graph.engine.rewrite import TRUE
 from graph.engine.store import Store
 from graph.engine.told import Table, Told, add_facts, add_predicted, add_table, check_fact
@@ -135,6 +135,13 @@ class RuleGraph:
         if row < 0:
             raise NotDerived(f"{fact} does not hold in this graph; query its predicate to see what does")
         return prove(self.store, row)
+
+    def reason(self, fact: Fact) -> Proof:
+        """The last step of its proof, premises left out: who told it or which rule. Raises NotDerived."""
+        row = self._row(fact)
+        if row < 0:
+            raise NotDerived(f"{fact} does not hold in this graph; query its predicate to see what does")
+        return last_step(self.store, row)
 
     def source_of(self, fact: Fact) -> str | None:
         """Who told the fact, None for one that is only derived. Raises NotDerived where it does not hold."""

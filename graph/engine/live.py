@@ -110,6 +110,11 @@ class LiveGraph:
         with self._reading:
             return self._graph.prove(fact)
 
+    def reason(self, fact: Fact) -> Proof:
+        """As RuleGraph."""
+        with self._reading:
+            return self._graph.reason(fact)
+
     def source_of(self, fact: Fact) -> str | None:
         """As RuleGraph."""
         with self._reading:

@@ -27,6 +27,13 @@ def prove(store: Store, row: int) -> Proof:
     return proofs[row]
 
 
+def last_step(store: Store, row: int) -> Proof:
+    """The last step of the proof kept of the fact at ``row``, without its premises."""
+    reader = _Records(store)
+    reader.read(row)
+    return reader.step(row, ())
+
+
 def fact_at(store: Store, row: int) -> Fact:
     """The fact of a row."""
     words = store.record(row)

@@ -98,7 +98,7 @@ def statements_of(graph: KnowledgeGraph, arities: Mapping[str, int], kinds: Iter
 
 def _told(graph: KnowledgeGraph, facts: Iterable[Fact]) -> Iterator[Statement]:
     for fact in facts:
-        proof = graph.prove(fact)
+        proof = graph.reason(fact)
         probability = proof.probability
         if is_predicted(fact.predicate) and probability is not None:
             yield Statement(Fact(fact.predicate[1:], fact.args), "predicted", proof.source, probability)

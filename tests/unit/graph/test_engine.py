@@ -134,6 +134,15 @@ def test_proof_names_rules_and_sources() -> None:
     ]
 
 
+def test_the_reason_of_a_fact_is_the_last_step_of_its_proof() -> None:
+    graph = RuleGraph.build(parse(PATHS), chain(3), source="upload")
+    for fact in (Fact("edge", ("n0", "n1")), Fact("path", ("n0", "n3"))):
+        whole, last = graph.prove(fact), graph.reason(fact)
+        assert (last.fact, last.rule, last.source, last.premises) == (fact, whole.rule, whole.source, ())
+    with pytest.raises(NotDerived):
+        graph.reason(Fact("path", ("n3", "n0")))
+
+
 def test_a_proof_deeper_than_the_python_stack_is_built() -> None:
     program = parse(PATHS.replace("path(X, Y), path(Y, Z)", "path(X, Y), edge(Y, Z)"))
     graph = RuleGraph.build(program, [Fact("edge", ("n0", "n1")), *chain(400)[1:]])
