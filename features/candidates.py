@@ -8,7 +8,7 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from features import kernels
+from features import selection
 from features.items import ItemTable
 from features.transforms import Profile
 
@@ -52,7 +52,7 @@ class Candidates:
 
 def together_with(profile: Profile, table: ItemTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Co-purchase similarity of each row [n], summed over the items of the user's recent sessions; 0 for none."""
-    near, scores, _ = kernels.neighbourhood(profile.recent_rows(), table.neighbours, table.similarity)
+    near, scores, _ = selection.neighbourhood(profile.recent_rows(), table.neighbours, table.similarity)
     order = np.argsort(near)
     if not len(near):
         return np.zeros(len(rows))
@@ -73,7 +73,7 @@ def retrieve(
     ``similar``: rows from the vector index, best first; its padding (-1) and repetitions are dropped. ``repeats`` False
     leaves out what the user already had (films, books). A share one source cannot fill goes to the popular items.
     """
-    rows, sources, together = kernels.retrieve(
+    rows, sources, together = selection.retrieve(
         profile.rows,
         profile.again,
         profile.recent_rows(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from features import kernels
+from features import selection
 from models.catalog import Catalog
 
 NEAR = 8
@@ -77,8 +77,8 @@ class SimilarItems:
         texts = self.catalog.text_of_row[rows]
         if not self._known[texts].all():
             self._look_up(np.unique(texts[~self._known[texts]]))
-        near, likeness, _ = kernels.neighbourhood(texts, self._near, self._similarity)
-        best = near[kernels.best_first(likeness, near, TEXTS)]
+        near, likeness, _ = selection.neighbourhood(texts, self._near, self._similarity)
+        best = near[selection.best_first(likeness, near, TEXTS)]
         starts, ends = self._starts[best].tolist(), self._starts[best + 1].tolist()
         places = np.concatenate([self._places[a : min(a + most, b)] for a, b in zip(starts, ends)])
         places.sort()

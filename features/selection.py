@@ -1,0 +1,164 @@
+"""The loops behind `features.candidates`, compiled by numba: who is near, who is best, who is taken.
+
+Their cost grows with a user's items, not with the catalog: hash tables and heaps of what is at hand instead of marks
+for every item. Nothing here calls `features.kernels`: numba would not notice a change there in the cache of this file.
+"""
+
+# mypy: disable-error-code="no-untyped-def,var-annotated"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def _slot_of(slots, rows, row):
+    """Where in the open-addressing table ``slots`` the row is or would be: an entry of ``rows`` or -1."""
+    # Fibonacci hashing: neighbouring rows land far apart.
+    at = (row * 0x9E3779B1 >> 7) & (len(slots) - 1)
+    while slots[at] >= 0 and rows[slots[at]] != row:
+        at = (at + 1) & (len(slots) - 1)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _table_for(entries):
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return np.full(size, -1, np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _comes_before(scores, rows, one, other):
+    return scores[one] > scores[other] or (scores[one] == scores[other] and rows[one] < rows[other])
+
+
+@njit(cache=True, nogil=True)
+def _sink(heap, size, at, scores, rows):
+    moved = heap[at]
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        if below + 1 < size and _comes_before(scores, rows, heap[below + 1], heap[below]):
+            below += 1
+        if not _comes_before(scores, rows, heap[below], moved):
+            break
+        heap[at] = heap[below]
+        at = below
+    heap[at] = moved
+
+
+@njit(cache=True, nogil=True)
+def best_first(scores, rows, most):
+    """Positions of the ``most`` highest scores, best first; ties fall by row."""
+    size = len(scores)
+    heap = np.arange(size)
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(heap, size, at, scores, rows)
+    best = np.empty(min(most, size), np.int64)
+    for place in range(len(best)):
+        best[place] = heap[0]
+        size -= 1
+        heap[0] = heap[size]
+        _sink(heap, size, 0, scores, rows)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def neighbourhood(recent, neighbours, similarity):
+    """Distinct neighbours of the rows ``recent``, in order of appearance, and their summed similarities; the hash
+    table that finds them by row.
+    """
+    most = len(recent) * neighbours.shape[1]
+    slots = _table_for(most)
+    rows, scores = np.empty(most, np.int64), np.zeros(most)
+    count = 0
+    for at in range(len(recent)):
+        for column in range(neighbours.shape[1]):
+            row = np.int64(neighbours[recent[at], column])
+            if row < 0:
+                continue
+            slot = _slot_of(slots, rows, row)
+            if slots[slot] < 0:
+                slots[slot] = count
+                rows[count] = row
+                count += 1
+            scores[slots[slot]] += similarity[recent[at], column]
+    return rows[:count], scores[:count], slots
+
+
+@njit(cache=True, nogil=True)
+def _take(rows, source, share, chosen, proposed, count, limit, slots):
+    """Choose the first ``share`` of ``rows`` that are not chosen yet; what is chosen or forbidden is in ``slots``."""
+    fresh = 0
+    share_left = min(share, limit - count)
+    for position in range(len(rows)):
+        if fresh >= share_left and position >= share:
+            break
+        row = rows[position]
+        if row < 0:
+            continue
+        slot = _slot_of(slots, chosen, row)
+        if slots[slot] >= 0:
+            if position < share and slots[slot] < limit:
+                proposed[slots[slot]] |= source
+        elif fresh < share_left:
+            slots[slot] = count
+            chosen[count] = row
+            proposed[count] = source
+            count += 1
+            fresh += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit, shares, sources, repeats):
+    """Rows, sources and co-purchase scores of at most ``limit`` candidates; see `features.candidates.retrieve`.
+
+    ``own`` (-1 for items the catalog does not know) and ``again``: a Profile's. ``recent``: rows whose ``neighbours``
+    count. ``shares``: how many may be own items, neighbours, similar ones. ``sources``: bits of these and popular ones.
+    """
+    known = np.empty(len(own), np.int64)
+    chance = np.empty(len(own))
+    m = 0
+    for at in range(len(own)):
+        if own[at] >= 0:
+            known[m], chance[m] = own[at], again[at]
+            m += 1
+    known, chance = known[:m], chance[:m]
+    # Behind the chosen stand the forbidden: they only have to be found.
+    chosen = np.empty(limit + m, np.int64)
+    proposed = np.zeros(limit, np.uint8)
+    slots = _table_for(limit + m)
+    count = 0
+    if repeats:
+        best = best_first(chance, known, shares[0])
+        count = _take(known[best], sources[0], shares[0], chosen, proposed, count, limit, slots)
+    else:
+        for at in range(m):
+            chosen[limit + at] = known[at]
+            slots[_slot_of(slots, chosen, known[at])] = limit + at
+    near, scores, found = neighbourhood(recent, neighbours, similarity)
+    # So many of the best may be chosen or forbidden already.
+    best = best_first(scores, near, shares[1] + count + (0 if repeats else m))
+    count = _take(near[best], sources[1], shares[1], chosen, proposed, count, limit, slots)
+    distinct = np.empty(len(similar), np.int64)
+    n = 0
+    for at in range(len(similar)):
+        again_there = similar[at] < 0
+        for earlier in range(n):
+            again_there |= distinct[earlier] == similar[at]
+        if not again_there:
+            distinct[n] = similar[at]
+            n += 1
+    count = _take(distinct[:n], sources[2], shares[2], chosen, proposed, count, limit, slots)
+    count = _take(popular, sources[3], limit, chosen, proposed, count, limit, slots)
+    together = np.zeros(count)
+    for at in range(count):
+        entry = found[_slot_of(found, near, chosen[at])]
+        if entry >= 0:
+            together[at] = scores[entry]
+    return chosen[:count].copy(), proposed[:count].copy(), together
