@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from graph.engine.memory import doubles, longs, words
+from graph.engine.memory import doubles, fetch, longs, words
 
 Words: TypeAlias = NDArray[np.int32]
 Longs: TypeAlias = NDArray[np.int64]
@@ -52,9 +52,10 @@ OVER_HEAP, OVER_HEAP_SIZE, TABLE, TABLE_SIZE, HEADS, HEADS_SIZE, MOVED, MOVED_SI
 # Registers that say where an update stands.
 (
     LIMIT, START, LAYER, PHASE, PART, AT, END, CURRENT, TOP, ROW, NEXT_PLAN, LAST_PLAN, PLAN, STEP, DOWN, BUDGET,
-    WANTED, BLAMED,
-) = range(48, 66)  # fmt: skip
-REGISTERS = 66
+    WANTED, BLAMED, SLOTS,
+) = range(48, 67)  # fmt: skip
+REGISTERS = 67
+AHEAD = 16
 
 # Columns of the program's tables.
 P_ARITY, P_SIZE, P_PREMISES, P_NEXT, P_INDEX, P_WIDTH = 0, 1, 2, 3, 4, 5
@@ -554,10 +555,38 @@ def emit(s, predicate, key, rule, matched):
 
 
 @njit(cache=True, nogil=True)
+def prepare(s, step, row, env):
+    """Has the processor fetch what the conclusions of the next rows of a probe will be looked up in. Changes nothing
+    but slots of ``env`` that the probe binds anew for each row."""
+    steps, lists, heap, base = words(s[STEPS]), words(s[LISTS]), words(s[OVER_HEAP]), words(s[BASE_HEAP])
+    table, size, split = longs(s[TABLE]), s[TABLE_SIZE], s[SPLIT]
+    emits = step + S_WIDTH
+    predicate, keys, n = steps[emits + S_WHAT], steps[emits + S_KEYS], steps[emits + S_KEY]
+    offset = words(s[INDEXES])[steps[step + S_WHAT] * I_WIDTH + I_NEXT]
+    count, next_ = 0, row
+    slots, keyed = longs(s[SLOTS]), words(s[SLOTS] + 8 * AHEAD)
+    while next_ >= 0 and count < AHEAD:
+        bind(s, next_, steps[step + S_BINDS], steps[step + S_BIND], env)
+        for i in range(n):
+            keyed[i] = env[lists[keys + i]]
+        slot = home(mix(predicate, keyed, n), size)
+        fetch(table, slot)
+        slots[count] = slot
+        count += 1
+        next_ = base[next_ + offset] if next_ < split else heap[next_ - split + offset]
+    for i in range(count):
+        found = table[slots[i]]
+        if found != NOTHING:
+            fetch(heap, (found & _LOW) - split)
+    return count
+
+
+@njit(cache=True, nogil=True)
 def fire(s):
     """Runs the plan in ``s[PLAN]`` from step ``s[STEP]``: depth first, one cursor for each atom it searches."""
     steps, lists, env, cursor = words(s[STEPS]), words(s[LISTS]), words(s[ENV]), words(s[CURSOR])
     matched, key = words(s[MATCHED]), words(s[KEY])
+    ahead = 0
     rule = words(s[PLANS])[s[PLAN] * PLAN_WIDTH + PLAN_RULE]
     hidden = DEAD if s[PHASE] == CONDEMN else DYING | DEAD
     start = s[START] if s[PHASE] == DERIVE else _NEVER
@@ -575,7 +604,13 @@ def fire(s):
             for i in range(n):
                 key[i] = env[lists[keys + i]]
             if kind == PROBE:
-                row = first_row(s, what, key, n) if down else next_row(s, what, cursor[step // S_WIDTH], key, n)
+                if down:
+                    row, ahead = first_row(s, what, key, n), 0
+                else:
+                    row = next_row(s, what, cursor[step // S_WIDTH], key, n)
+                    ahead -= 1
+                if ahead <= 0 and row >= 0 and steps[step + S_WIDTH + S_KIND] == EMIT:
+                    ahead = prepare(s, step, row, env)
                 while row >= 0:
                     if shown(s, row, hidden, start):
                         bind(s, row, steps[step + S_BINDS], steps[step + S_BIND], env)

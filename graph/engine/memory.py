@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
@@ -67,6 +68,23 @@ def _store(typing_context, view, index, value):  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(view, types.int64, view.read), code
+
+
+@intrinsic
+def fetch(typing_context, view, index):  # noqa: ARG001
+    """Has the processor bring ``view[index]`` near while it goes on: a hint, whatever the index is."""
+
+    def code(context, builder, signature, args):  # noqa: ARG001
+        at = builder.gep(args[0], [args[1]])
+        at = builder.bitcast(at, ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        hint = builder.module.declare_intrinsic(
+            "llvm.prefetch", [at.type], ir.FunctionType(ir.VoidType(), [at.type, word, word, word])
+        )
+        builder.call(hint, [at, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(view, types.int64), code
 
 
 @overload(operator.getitem)

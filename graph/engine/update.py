@@ -58,6 +58,8 @@ class Update:
         for register, size in zip((k.ENV, k.CURSOR, k.MATCHED, k.KEY), sizes, strict=True):
             s[register] = at
             at += 4 * (size + 1)
+        self.ahead = np.zeros(k.AHEAD + (MAX_ARITY + 2) // 2 + 1, np.int64)
+        s[k.SLOTS] = address(self.ahead)
         self.lost: int | None = None
         self.lists: dict[int, k.Words] = {}
         self._place(k.QUEUE, np.empty((256, 2), np.int32))
