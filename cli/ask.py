@@ -63,6 +63,8 @@ def tag(
     title: Annotated[str, typer.Argument(help="The product's name.")],
     text: Annotated[str, typer.Option(help="Its description.")] = "",
     attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    item_id: Annotated[str, typer.Option(help="Its id: tags for review become cases of it (tandem review).")] = "",
+    tenant: Annotated[str, typer.Option(help="On whose budget of the LLM.")] = "",
     deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     target: TargetOption = DEFAULT_TARGET,
@@ -76,7 +78,8 @@ def tag(
     from serving import render
     from serving.client import item
 
-    request = recommender_pb2.TagRequest(item=item(title, text, pairs(attribute)), deadline_ms=deadline_ms)
+    product = item(title, text, pairs(attribute), item_id)
+    request = recommender_pb2.TagRequest(item=product, tenant=tenant, deadline_ms=deadline_ms)
     with connected(workspace, target) as client:
         show_reply(client.tag(request), render.tags, as_json)
 

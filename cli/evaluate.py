@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,8 +27,11 @@ from cli.settings import read_settings
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
+    from models.ports import LLMEngine
     from serving.config import ServeConfig
     from training.config import TrainConfig
+
+DEFAULT_DATA = Path("../shared/data")
 
 
 def evaluate(
@@ -33,7 +39,18 @@ def evaluate(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     target: TargetOption = DEFAULT_TARGET,
-    dataset: Annotated[str, typer.Option(help="tags: the dataset to run; complete-journey.")] = "complete-journey",
+    dataset: Annotated[
+        str, typer.Option(help="tags: complete-journey, openfoodfacts, oa-mine, or all that are there.")
+    ] = "complete-journey",
+    data: Annotated[
+        Path, typer.Option(help="tags: folder of the public datasets, a folder each; complete-journey needs none.")
+    ] = DEFAULT_DATA,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="tags: also ask the LLM of the settings; about a second an answer on a CPU.")
+    ] = False,
+    llm_sample: Annotated[
+        int, typer.Option(min=10, help="tags: product types asked about, of the first split's gold and of its test.")
+    ] = 100,
     requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
     seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
     as_json: JsonOption = False,
@@ -41,13 +58,15 @@ def evaluate(
     """How good it is on held-out data, next to baselines, with intervals.
 
     "ranking" fits ranker and baselines on the past of each protocol and compares them (minutes); the report is written
-    to the workspace as HTML and JSON and kept as an MLflow run. "tags" holds product types out and compares the
-    guardrail and its baselines under one certificate (minutes). "release" and "cold-start" show what was measured when
+    to the workspace as HTML and JSON and kept as an MLflow run. "tags" holds product types out (or products, or the
+    published test titles: --dataset) and compares the guardrail and its baselines under one certificate (minutes);
+    --llm asks the LLM too. "release" and "cold-start" show what was measured when
     the promoted release was trained, on data that it was not trained on. "parity" asks the running service for random
     users and times, and a backfill too, computes it all anew and fails where any bit differs.
 
     Example: tandem evaluate ranking --json
     Example: tandem evaluate tags --dataset complete-journey --json
+    Example: tandem evaluate tags --dataset openfoodfacts --data ../shared/data
     Example: tandem evaluate parity --requests 500
     """
     if what == "parity":
@@ -57,7 +76,8 @@ def evaluate(
         _evaluate_ranking(Workspace(workspace), read_settings(config).train_config(), as_json)
         return
     if what == "tags":
-        _evaluate_tags(Workspace(workspace), dataset, as_json)
+        engine = _llm(Workspace(workspace), config) if llm else None
+        _evaluate_tags(Workspace(workspace), dataset, data, engine, llm_sample, as_json)
         return
     from models import release
 
@@ -91,13 +111,17 @@ def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) 
     console.print(f"report: {written.html}\nruns:   mlflow ui --backend-store-uri {written.store}", highlight=False)
 
 
-def _evaluate_tags(workspace: Workspace, dataset: str, as_json: bool) -> None:
+def _evaluate_tags(
+    workspace: Workspace, dataset: str, data: Path, engine: Callable[[], LLMEngine] | None, sample: int, as_json: bool
+) -> None:
     from training.tagging import report, run
+    from training.tagging.llm_study import Sample
 
-    if dataset not in run.DATASETS:
-        raise UsageError(f"there is no tag dataset {dataset!r}; choose from {', '.join(run.DATASETS)}")
+    if dataset not in (*run.DATASETS, run.ALL):
+        raise UsageError(f"there is no tag dataset {dataset!r}; choose from {', '.join(run.DATASETS)}, {run.ALL}")
     with progress_bar("evaluate tags", as_json) as progress:
-        result = run.evaluate_tags(workspace, [dataset], progress)
+        asked = Sample(sample, sample)
+        result = run.evaluate_tags(workspace, [dataset], progress, data, llm=engine, sample=asked)
         page = report.write(workspace, result)
     if as_json:
         print(json.dumps(result, allow_nan=False))
@@ -105,6 +129,17 @@ def _evaluate_tags(workspace: Workspace, dataset: str, as_json: bool) -> None:
     console = Console()
     console.print(report.render(result))
     console.print(f"report: {page}", highlight=False)
+
+
+def _llm(workspace: Workspace, config: Path | None) -> Callable[[], LLMEngine]:
+    """Makes the engine of the settings; nobody waits for an answer here, so that none is cut off."""
+    settings = read_settings(config).train_config().llm
+    if settings is None:
+        raise UsageError("--llm asks the LLM of the settings, which say llm = false: name one in [llm]")
+    from models import llm
+
+    patient = settings.model_copy(update={"weights_dir": workspace.llm, "timeout_s": max(settings.timeout_s, 3_600.0)})
+    return partial(llm.create, patient)
 
 
 def _evaluate_parity(

@@ -23,6 +23,7 @@ class Settings(BaseModel):
     online_store: dict[str, Any] = {}
     llm: dict[str, Any] | bool = {}
     """``llm = false`` trains and serves without one."""
+    gateway: dict[str, Any] = {}
     train: dict[str, Any] = {}
     serve: dict[str, Any] = {}
 
@@ -42,7 +43,8 @@ class Settings(BaseModel):
     def serve_config(self) -> ServeConfig:
         from serving.config import ServeConfig
 
-        return ServeConfig.model_validate({**self._shared(), **self.serve})
+        gateway = {"gateway": self.gateway} if self.gateway else {}
+        return ServeConfig.model_validate({**self._shared(), **gateway, **self.serve})
 
 
 def read_settings(path: Path | None) -> Settings:

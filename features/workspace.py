@@ -80,12 +80,36 @@ class Workspace:
         return self.root / "events" / "facts.db"
 
     @property
+    def review(self) -> Path:
+        return self.root / "events" / "review.db"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 
     @property
     def llm(self) -> Path:
         return self.root / "llm"
+
+    @property
+    def gateway(self) -> Path:
+        return self.root / "gateway"
+
+    @property
+    def llm_spend(self) -> Path:
+        return self.gateway / "spend.db"
+
+    @property
+    def llm_cache(self) -> Path:
+        return self.gateway / "answers.db"
+
+    @property
+    def llm_contexts(self) -> Path:
+        return self.gateway / "contexts.db"
+
+    @property
+    def prompts(self) -> Path:
+        return self.root / "prompts"
 
     @property
     def releases(self) -> Path:

@@ -80,8 +80,13 @@ class KnowledgeGraph(Protocol):
         ...
 
     def extend(
-        self, facts: Iterable[Fact], source: str, *, predicted: Iterable[tuple[Fact, float]] = ()
+        self,
+        facts: Iterable[Fact],
+        source: str,
+        *,
+        predicted: Iterable[tuple[Fact, float]] = (),
+        others: Iterable[tuple[Fact, str]] = (),
     ) -> KnowledgeGraph:
         """This graph with more asserted and ``predicted`` facts (with their probabilities) and all that follows from
-        them; cost grows with what is new."""
+        them; ``others`` have sources of their own. Cost grows with what is new."""
         ...

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final
 
 from graph.errors import UnknownPredicate
 from graph.items import item_facts
@@ -11,45 +13,61 @@ from graph.ports import Fact, KnowledgeGraph, Proof
 from graph.rules.message import filled
 from graph.rules.syntax import Program
 
+_TEXT: Final = "product text"
+_SAID: Final = ("category", "department", "product_type")
+"""What a seller may say of a product beside its words."""
+
 
 @dataclass(frozen=True, slots=True)
 class TagJudgement:
     """``agreement``: 1 for a tag whose contents or purpose the product's own words mention, -1 for a contradicted one;
 
     a tag the graph has no view of is absent. ``conflicts``: the proof of each contradiction, its rule named with the
-    message of the constraint: ``contents-against-diet: the product contains what vegan forbids``.
+    message of the constraint: ``contents-against-diet: the product contains what vegan forbids``. ``doubts``: the proof
+    of what a diet excludes and the product may contain; such a tag may be right, and is no conflict.
     """
 
     agreement: Mapping[str, float]
     conflicts: Mapping[str, Proof]
+    doubts: Mapping[str, Proof] = field(default_factory=dict)
 
 
 def judge_tags(
     graph: KnowledgeGraph, item_id: str, attributes: Mapping[str, str | None], tags: Sequence[str], source: str
 ) -> TagJudgement:
     """Judge proposed ``tags`` of a product with these attributes (see items.item_facts); ``source`` proposed them."""
-    product = graph.extend(item_facts(graph, item_id, attributes), "product text")
-    proposed = product.extend([Fact("proposed_tag", (item_id, tag)) for tag in tags], source)
+    proposed = [(Fact("proposed_tag", (item_id, tag)), source) for tag in tags]
+    product = graph.extend(item_facts(graph, item_id, attributes), _TEXT, others=proposed)
     conflicts: dict[str, Proof] = {}
-    for fact in proposed.query(Fact("conflict", (item_id, "?tag"))):
-        conflicts[fact.args[1]] = _with_message(graph.program, proposed.prove(fact))
+    for fact in product.query(Fact("conflict", (item_id, "?tag"))):
+        conflicts[fact.args[1]] = _with_message(graph.program, product.prove(fact))
     contents = {fact.args[1] for fact in product.query(Fact("may_contain", (item_id, "?x")))}
+    doubts: dict[str, Proof] = {}
+    knowledge = _knowledge(graph)  # type: ignore[arg-type]
+    for tag in tags:
+        if tag not in conflicts and (excluded := knowledge.excludes.get(tag, frozenset()) & contents):
+            doubts[tag] = product.prove(Fact("may_contain", (item_id, min(excluded))))
+    if any(attributes.get(name) for name in _SAID):
+        # What the seller says a product is must not speak for a tag: the product's words do.
+        words = {name: value for name, value in attributes.items() if name not in _SAID}
+        product = graph.extend(item_facts(graph, item_id, words), _TEXT)
+        contents = {fact.args[1] for fact in product.query(Fact("may_contain", (item_id, "?x")))}
     purposes = {fact.args[1] for fact in product.query(Fact("serves", (item_id, "?x")))}
     agreement: dict[str, float] = {}
     for tag in tags:
         if tag in conflicts:
             agreement[tag] = -1.0
-        elif contents & _values(graph, "category_contains", tag) or purposes & _values(graph, "category_for", tag):
+        elif contents & knowledge.contains.get(tag, frozenset()) or purposes & knowledge.serves.get(tag, frozenset()):
             agreement[tag] = 1.0
-    return TagJudgement(agreement, conflicts)
+    return TagJudgement(agreement, conflicts, doubts)
 
 
 def implied_tags(
     graph: KnowledgeGraph, item_id: str, attributes: Mapping[str, str | None], accepted: Sequence[str], source: str
 ) -> dict[str, Proof]:
     """Tags that follow from accepted ones, by name in order, each with its proof."""
-    product = graph.extend(item_facts(graph, item_id, attributes), "product text")
-    product = product.extend([Fact("accepted_tag", (item_id, tag)) for tag in accepted], source)
+    told = [(Fact("accepted_tag", (item_id, tag)), source) for tag in accepted]
+    product = graph.extend(item_facts(graph, item_id, attributes), _TEXT, others=told)
     found = {fact.args[1]: product.prove(fact) for fact in product.query(Fact("implied_tag", (item_id, "?tag")))}
     return {tag: proof for tag, proof in sorted(found.items()) if tag not in accepted}
 
@@ -59,9 +77,27 @@ def _with_message(program: Program, proof: Proof) -> Proof:
     return replace(proof, rule=f"{rule.label}: {filled(rule, proof.fact.args)}") if rule else proof
 
 
-def _values(graph: KnowledgeGraph, predicate: str, first: str) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class _Knowledge:
+    """What a category contains and serves, what a diet excludes; nothing where an ontology has no such view."""
+
+    contains: Mapping[str, frozenset[str]]
+    serves: Mapping[str, frozenset[str]]
+    excludes: Mapping[str, frozenset[str]]
+
+
+# Graphs are immutable and hash by identity; a process has few, and a new one where a service asserts facts.
+@lru_cache(maxsize=4)
+def _knowledge(graph: KnowledgeGraph) -> _Knowledge:
+    return _Knowledge(*(_table(graph, name) for name in ("category_contains", "category_for", "diet_excludes")))
+
+
+def _table(graph: KnowledgeGraph, predicate: str) -> dict[str, frozenset[str]]:
     try:
-        return {fact.args[1] for fact in graph.query(Fact(predicate, (first, "?x")))}
+        facts = graph.query(Fact(predicate, ("?first", "?second")))
     except UnknownPredicate:
-        # An ontology without knowledge of its categories (generic) has no view of them.
-        return set()
+        return {}
+    found: dict[str, set[str]] = {}
+    for fact in facts:
+        found.setdefault(fact.args[0], set()).add(fact.args[1])
+    return {first: frozenset(second) for first, second in found.items()}

@@ -86,6 +86,8 @@ class Bound:
     wrong: int
     lower: float
     reason: str | None = None
+    start: float | None = None
+    """The group's own first threshold; None where it is the configured one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,15 @@ class Certificate:
     config: CertifyConfig
     bounds: Mapping[str, Bound]
 
+    def of(self, group: str = POOLED) -> tuple[str, Bound]:
+        """Whose gold decides for this group, the group's own or the `POOLED` one, and what it shows."""
+        if (own := self.bounds.get(group)) is not None:
+            return group, own
+        return POOLED, self.bounds.get(POOLED) or Bound(inf, 0, 0, 0, 0.0, "no gold units")
+
     def threshold(self, group: str = POOLED) -> float:
         """The score from which on a tag of this group is accepted; infinite where it never is."""
-        found = self.bounds.get(group) or self.bounds.get(POOLED)
-        return found.threshold if found else inf
+        return self.of(group)[1].threshold
 
     def accepts(self, scores: FloatArray, groups: Sequence[str] | None = None) -> BoolArray:
         """Whether each score [n] is accepted in its group [n]; NaN never is."""
@@ -153,12 +160,17 @@ def lower_bound(accepted: npt.ArrayLike, wrong: npt.ArrayLike, confidence: float
 
 
 def certify(
-    scores: FloatArray, right: BoolArray, config: CertifyConfig, groups: Sequence[str] | None = None
+    scores: FloatArray,
+    right: BoolArray,
+    config: CertifyConfig,
+    groups: Sequence[str] | None = None,
+    starts: Mapping[str, float] | None = None,
 ) -> Certificate:
     """The certificate of units with these held-out ``scores`` [n] in [0, 1] and judgements [n].
 
-    ``groups``: the group of tags each unit belongs to; None puts all into the pooled one. Raises ValueError where
-    lengths differ or a score is NaN.
+    ``groups``: the group of tags each unit belongs to; None puts all into the pooled one. ``starts``: first thresholds
+    by group where they are not the configured one, chosen without this gold. Raises ValueError where lengths differ or
+    a score is NaN.
     """
     if len(scores) != len(right) or (groups is not None and len(groups) != len(scores)):
         raise ValueError(f"{len(scores)} scores and {len(right)} judgements: give one of each for every unit")
@@ -167,13 +179,18 @@ def certify(
     names = np.full(len(scores), POOLED, object) if groups is None else np.asarray(groups, object)
     found, counts = np.unique(names.astype(str), return_counts=True)
     own = [str(name) for name, count in zip(found, counts) if count >= config.own_units and name != POOLED]
-    bounds = {name: _bound(scores[names == name], right[names == name], config) for name in own}
     rest = ~np.isin(names.astype(str), own)
-    return Certificate(config, {**bounds, POOLED: _bound(scores[rest], right[rest], config)})
+    parts = {**{name: names == name for name in own}, POOLED: rest}
+    starts = starts or {}
+    return Certificate(
+        config, {name: _bound(scores[part], right[part], config, starts.get(name)) for name, part in parts.items()}
+    )
 
 
-def _bound(scores: FloatArray, right: BoolArray, config: CertifyConfig) -> Bound:
+def _bound(scores: FloatArray, right: BoolArray, config: CertifyConfig, start: float | None = None) -> Bound:
     """Fixed-sequence testing down the grid."""
+    if start is not None:
+        config = config.model_copy(update={"start": max(start, config.stop)})
     grid = config.grid()
     order = np.argsort(-scores, kind="stable")
     # How many units reach each threshold, and how many of those are wrong.
@@ -184,12 +201,12 @@ def _bound(scores: FloatArray, right: BoolArray, config: CertifyConfig) -> Bound
     passed = int(failed[0]) if len(failed) else len(grid)
     if passed:
         at = passed - 1
-        return Bound(float(grid[at]), len(scores), int(accepted[at]), int(wrong[at]), float(lower[at]))
+        return Bound(float(grid[at]), len(scores), int(accepted[at]), int(wrong[at]), float(lower[at]), start=start)
     least = least_errorless(config.precision, config.confidence)
     if len(scores) < least:
         reason = f"{len(scores)} gold units: {least} without an error are the least for {config.precision:.0%}"
     elif accepted[0] < least:
-        reason = f"{accepted[0]} units score {config.start} or more: {least} without an error are the least"
+        reason = f"{accepted[0]} units score {config.start:g} or more: {least} without an error are the least"
     else:
-        reason = f"{wrong[0]} of {accepted[0]} units at {config.start} are wrong: too many for {config.precision:.0%}"
-    return Bound(inf, len(scores), int(accepted[0]), int(wrong[0]), float(lower[0]), reason)
+        reason = f"{wrong[0]} of {accepted[0]} units at {config.start:g} are wrong: too many for {config.precision:.0%}"
+    return Bound(inf, len(scores), int(accepted[0]), int(wrong[0]), float(lower[0]), reason, start)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.catalog import Catalog
 from models.errors import ArtifactMismatch
+from models.neutral import neutralize
 from models.ports import Embedder, FloatMatrix, LLMRequest
 from models.prompts import Prompt
 from models.tagging import LLMTags, choice_schema
@@ -225,7 +226,7 @@ def prompt(
     if not choices:
         return None
     return template.request(
-        {"profile": described.text[:1_000], "choices": "\n".join(f"- {choice}" for choice in choices)},
+        {"profile": neutralize(described.text)[:1_000], "choices": "\n".join(f"- {choice}" for choice in choices)},
         schema=choice_schema("categories", choices, LLM_LABELS),
     )
 

@@ -83,7 +83,7 @@ def _nodes(fields: Mapping[str, str], leaves: npt.NDArray[np.float64]) -> Iterat
     if int(fields["num_cat"]) or int(fields.get("is_linear", "0")) or len(values) > MOST_LEAVES:
         raise UnknownTree(f"a tree has {len(values)} leaves, {fields['num_cat']} categorical splits or a linear model")
     if len(values) == 1:
-        leaves[_place(0)] = values[0]
+        leaves[leaf_place(0)] = values[0]
         return
     left, right, feature, decision = (
         [int(value) for value in fields[name].split()]
@@ -97,7 +97,7 @@ def _nodes(fields: Mapping[str, str], leaves: npt.NDArray[np.float64]) -> Iterat
         """The bits of the leaves below, which are numbered on the way from left to right."""
         nonlocal numbered
         if child < 0:
-            leaves[_place(numbered)] = values[~child]
+            leaves[leaf_place(numbered)] = values[~child]
             numbered += 1
             return 1 << (numbered - 1)
         bits[child] = number(left[child])
@@ -123,7 +123,7 @@ def _not_above(value: float) -> np.float32:
     return near if float(near) <= value else np.float32(np.nextafter(near, np.float32(-np.inf)))
 
 
-def _place(leaf: int) -> int:
+def leaf_place(leaf: int) -> int:
     """Where the value of a leaf is kept: the hash of its bit that `_add_up` computes."""
     return ((1 << leaf) * int(_DE_BRUIJN) & (1 << 64) - 1) >> 58
 

@@ -18,16 +18,19 @@ from models import artifacts
 from models.errors import ArtifactMismatch
 from models.explain import top_contributions
 from models.ports import Contribution, FloatMatrix, FloatVector
+from models.xgbforest import compiled
 
 if TYPE_CHECKING:
     import xgboost
 
 KIND = "guardrail"
 Verdict = Literal["accept", "review", "reject"]
+_NEVER = 1.01
+"""A threshold that no probability reaches."""
 
 
-class GuardrailConfig(BaseModel):
-    """Hyperparameters of training; every one is recorded in the artifact's manifest."""
+class TreesConfig(BaseModel):
+    """Hyperparameters of the trees; every one is recorded in the artifact's manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,13 +41,18 @@ class GuardrailConfig(BaseModel):
     learning_rate: float = Field(default=0.1, gt=0, le=1)
     min_child_weight: float = Field(default=5.0, ge=0)
     """Hessian weight a leaf must hold; larger is smoother."""
+    seed: int = 7
+    threads: int = Field(default=0, ge=0)
+    """Threads of training; 0 takes all cores."""
+
+
+class GuardrailConfig(TreesConfig):
+    """A guardrail whose accept threshold is an estimate, without a certificate."""
+
     accept_precision: float = Field(default=0.9, gt=0, lt=1)
     """Precision the accept threshold must show on held-out groups."""
     reject_below: float = Field(default=0.1, ge=0, lt=1)
     """Probability under which a proposal is rejected rather than put up for review."""
-    seed: int = 7
-    threads: int = Field(default=0, ge=0)
-    """Threads of training; 0 takes all cores."""
 
 
 class XGBoostGuardrail:
@@ -57,6 +65,7 @@ class XGBoostGuardrail:
         self._columns = tuple(manifest["columns"])
         self._x = np.asarray(manifest["calibration"]["margin"])
         self._y = np.asarray(manifest["calibration"]["probability"])
+        self._margin = compiled(booster.save_raw("json").decode(), len(self._columns), self._by_xgboost)
         self.accept_at = float(manifest["accept_at"])
         self.reject_below = float(manifest["parameters"]["reject_below"])
 
@@ -67,8 +76,11 @@ class XGBoostGuardrail:
     def predict(self, matrix: FloatMatrix) -> FloatVector:
         if not len(matrix):
             return np.empty(0)
-        margin = np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
+        margin = (self._margin or self._by_xgboost)(matrix)
         return np.asarray(np.interp(margin, self._x, self._y), np.float64)
+
+    def _by_xgboost(self, matrix: FloatMatrix) -> FloatVector:
+        return np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
 
     def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
         import xgboost
@@ -83,6 +95,10 @@ class XGBoostGuardrail:
         if probability >= self.accept_at:
             return "accept"
         return "reject" if probability < self.reject_below else "review"
+
+    def with_facts(self, facts: Mapping[str, Any]) -> XGBoostGuardrail:
+        """The same model with more in its manifest."""
+        return XGBoostGuardrail(self._booster, {**self.manifest, **facts})
 
     def save(self, folder: Path) -> None:
         facts = {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
@@ -103,7 +119,7 @@ class XGBoostGuardrail:
 
 
 def fit(
-    config: GuardrailConfig,
+    config: TreesConfig,
     columns: Sequence[str],
     matrix: FloatMatrix,
     right: npt.NDArray[np.bool_],
@@ -113,14 +129,32 @@ def fit(
     progress: Callable[[float], None] = lambda _: None,
     folds: int = 5,
 ) -> XGBoostGuardrail:
+    """The guardrail of `fit_held_out`."""
+    return fit_held_out(config, columns, matrix, right, groups, facts, monotone, progress, folds)[0]
+
+
+def fit_held_out(
+    config: TreesConfig,
+    columns: Sequence[str],
+    matrix: FloatMatrix,
+    right: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+    facts: Mapping[str, Any],
+    monotone: Mapping[str, int] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+    folds: int = 5,
+) -> tuple[XGBoostGuardrail, FloatVector]:
     """Train on proposals [n] and calibrate on grouped cross-validation: a group is never on both sides.
 
     ``right``: whether a person (or the user's later purchases) agrees. ``monotone``: columns whose evidence may only
-    raise (1) or lower (-1) the probability. The out-of-fold scores give the calibration and the accept threshold; the
-    metrics in the manifest are cross-fitted once more, so that no group speaks for itself; the model itself is then
-    fitted to everything. Raises ValueError for fewer than two groups.
+    raise (1) or lower (-1) the probability. The out-of-fold scores give the calibration and, for a GuardrailConfig, the
+    accept threshold; the metrics in the manifest are cross-fitted once more, so that no group speaks for itself; the
+    model itself is then fitted to everything. Also answers those cross-fitted probabilities [n]. Raises ValueError for
+    fewer than two groups.
     """
     import xgboost
+
+    target = config.accept_precision if isinstance(config, GuardrailConfig) else None
 
     constraints = tuple((monotone or {}).get(name, 0) for name in columns)
     parameters = {
@@ -153,7 +187,7 @@ def fit(
         progress((number + 1) / (folds + 1))
     scored = ~np.isnan(margin)
     x, y = _isotonic(margin[scored], right[scored])
-    accept_at = _threshold(np.interp(margin[scored], x, y), right[scored], config.accept_precision)
+    accept_at = _threshold(np.interp(margin[scored], x, y), right[scored], target)
     # Measured as a new group would see it: calibration and threshold of each fold come from the other folds.
     held_out = np.zeros(len(right))
     held_accept = np.full(len(right), np.inf)
@@ -164,7 +198,7 @@ def fit(
         fold_x, fold_y = _isotonic(margin[others], right[others])
         held_out[held] = np.interp(margin[held], fold_x, fold_y)
         others_probability = np.interp(margin[others], fold_x, fold_y)
-        held_accept[held] = _threshold(others_probability, right[others], config.accept_precision)
+        held_accept[held] = _threshold(others_probability, right[others], target)
     manifest = {
         "columns": list(columns),
         "parameters": config.model_dump(),
@@ -177,7 +211,7 @@ def fit(
     }
     final = xgboost.train(parameters, xgboost.DMatrix(matrix, right), config.trees)
     progress(1.0)
-    return XGBoostGuardrail(final, manifest)
+    return XGBoostGuardrail(final, manifest), held_out
 
 
 def _isotonic(
@@ -207,18 +241,20 @@ def _isotonic(
     return total / size, np.clip(y, floor if y[0] == 0 else 0.0, ceiling if y[-1] == 1 else 1.0)
 
 
-def _threshold(probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], precision: float) -> float:
+def _threshold(probability: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], precision: float | None) -> float:
     """The lowest probability from which on the held-out precision reaches the target; above 1 where none does.
 
-    An estimate, not a certificate: it carries no confidence statement.
+    An estimate, not a certificate: it carries no confidence statement. Without a target nothing is accepted by it.
     """
+    if precision is None:
+        return _NEVER
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(right[order])
     rate = hits / np.arange(1, len(order) + 1)
     # A threshold takes all proposals of equal probability, so it may only stand where the next one differs.
     boundary = np.r_[np.diff(probability[order]) != 0, True]
     enough = np.flatnonzero((rate >= precision) & boundary & (np.arange(1, len(order) + 1) >= 30))
-    return float(probability[order][enough[-1]]) if len(enough) else 1.01
+    return float(probability[order][enough[-1]]) if len(enough) else _NEVER
 
 
 def _metrics(

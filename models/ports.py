@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -43,6 +44,8 @@ class LLMResult:
 
     The texts of ``tokens`` join to ``text``: the token that ends the turn is in ``completion_tokens`` only. A part of a
     character that takes several tokens has the text "".
+
+    ``first_token_s``: seconds from the call to the first token, NaN where the engine does not tell.
     """
 
     text: str
@@ -50,6 +53,7 @@ class LLMResult:
     prompt_tokens: int
     completion_tokens: int
     tokens: tuple[Token, ...] = ()
+    first_token_s: float = field(default=nan, compare=False)
 
 
 class LLMEngine(Protocol):

@@ -53,7 +53,7 @@ def write(
         }
         complete = {**versions, "files": content_hash(files), "repeats": repeats}
         release = Release(
-            f"r-{content_hash(complete)[:12]}",
+            _id(complete),
             complete,
             repeats,
             metrics,
@@ -68,6 +68,43 @@ def write(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return release
+
+
+def derive(releases: Path, base_id: str, changes: Mapping[str, Any], metrics: Mapping[str, Any]) -> Release:
+    """A release with the files of another and other ``versions``: a change's None removes the entry.
+
+    ``metrics`` are added to the other's. The files are hard links where the disk allows it. A release of that name that
+    is there already is answered as it is. Does not promote it. Raises ArtifactMismatch.
+    """
+    base, folder = read(releases, base_id)
+    versions = {name: value for name, value in {**base.versions, **changes}.items() if value is not None}
+    if (releases / _id(versions) / _FILE).exists():
+        return read(releases, _id(versions))[0]
+
+    def build(where: Path) -> None:
+        shutil.copytree(
+            folder, where, copy_function=_link, ignore=shutil.ignore_patterns(_FILE), dirs_exist_ok=True, symlinks=True
+        )
+
+    made = write(releases, versions, base.repeats, {**base.metrics, **metrics}, build)
+    if made.versions["files"] != base.versions["files"]:
+        shutil.rmtree(releases / made.id)
+        raise ArtifactMismatch(
+            f"the files of release {base.id} are not those it was made of; promote another one, or run: tandem train"
+        )
+    return made
+
+
+def _link(source: str, target: str) -> None:
+    """Released files are never written again, so two releases may share them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _id(versions: Mapping[str, Any]) -> str:
+    return f"r-{content_hash(versions)[:12]}"
 
 
 def _hash(path: Path) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 from models.catalog import Catalog
 from models.llm.spans import span_logprob, string_values
+from models.neutral import neutralize
 from models.ports import FloatMatrix, LLMRequest, LLMResult
 from models.prompts import Prompt
 from models.text import embedding_text, readable, words
@@ -21,6 +25,8 @@ BY_NAME: Final = 4
 LLM_CHOICES: Final = 10
 """Labels shown to the LLM: few enough that a small model reads them all."""
 LLM_TAGS: Final = 2
+KNOWN_FROM: Final = 0.9995
+"""Similarity from which on an item's words are those of a catalog text: embeddings of one text differ in last bits."""
 _SHARPNESS: Final = 10.0
 """Weight of a neighbour: exp(_SHARPNESS * (similarity - best similarity))."""
 _PRIOR_ROWS: Final = 5.0
@@ -48,6 +54,11 @@ TAG_COLUMNS: Final = (
 """Evidence for one (item, label). Shares are probabilities, similarities cosines, ranks from 0, NaN means unsaid."""
 
 MONOTONE: Final = {"vote_share": 1, "name_similarity": 1, "graph_agreement": 1}
+_ATTRIBUTES: Final = slice(11, 14)
+_LLM_ANSWERED: Final = 15
+_OF_LLM: Final = slice(16, 18)
+_UNNAMED: Final = 0.5
+_TOKEN: Final = re.compile(r"[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class LabelCounts:
     by_text: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]
     by_value: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]]
     prior: npt.NDArray[np.float64]
+    prior_total: float
 
     @staticmethod
     def build(catalog: Catalog, rows: npt.NDArray[np.bool_] | None = None) -> LabelCounts:
@@ -81,7 +93,19 @@ class LabelCounts:
                 for name, codes in catalog.attributes.items()
             },
             count / count.sum(),
+            float(count.sum()),
         )
+
+    def without(self, catalog: Catalog, row: int) -> LabelCounts:
+        """The counts with one labelled item of the catalog, which must be among the counted, left out as if new."""
+        label = int(catalog.label_of_row[row])
+        prior = self.prior * self.prior_total
+        prior[label] -= 1.0
+        by_value = {
+            name: _less(self.by_value[name], int(codes[row]), label) for name, codes in catalog.attributes.items()
+        }
+        text = _less(self.by_text, int(catalog.text_of_row[row]), label)
+        return LabelCounts(text, by_value, prior / (self.prior_total - 1.0), self.prior_total - 1.0)
 
     def of_text(self, text: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Labels of a text's items and how many items carry each."""
@@ -89,14 +113,16 @@ class LabelCounts:
         window = slice(starts[text], starts[text + 1])
         return labels[window], counts[window]
 
-    def share(self, attribute: str, value: int, label: int) -> float:
-        """Smoothed P(label | attribute value): towards the prior with the weight of a few rows."""
-        starts, labels, counts = self.by_value[attribute]
+    def shares(self, attribute: str, value: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Smoothed P(label | attribute value) of each label [n]: towards the prior with the weight of a few rows."""
+        starts, known, counts = self.by_value[attribute]
         window = slice(starts[value], starts[value + 1])
-        at = np.searchsorted(labels[window], label)
-        found = labels[window]
-        count = float(counts[window][at]) if at < len(found) and found[at] == label else 0.0
-        return (count + _PRIOR_ROWS * float(self.prior[label])) / (float(counts[window].sum()) + _PRIOR_ROWS)
+        found, many = known[window], counts[window]
+        count = np.zeros(len(labels))
+        if len(found):
+            at = np.minimum(np.searchsorted(found, labels), len(found) - 1)
+            count = np.where(found[at] == labels, many[at], 0.0)
+        return (count + _PRIOR_ROWS * self.prior[labels]) / (float(many.sum()) + _PRIOR_ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +137,13 @@ class Retrieved:
     names: npt.NDArray[np.float64]
     proposed: tuple[int, ...]
     by_name: frozenset[int]
+    vector: npt.NDArray[np.float32]
+    """The item's words, embedded: [d] of norm 1."""
+
+    @property
+    def known(self) -> bool:
+        """Whether labelled items have these very words."""
+        return self.best >= KNOWN_FROM
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -129,26 +162,30 @@ class LLMTags:
 def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.NDArray[np.float32]) -> Retrieved:
     """Nearest texts and candidate labels of an item with this embedding [d]; texts that ``counts`` lacks are unseen."""
     found, similarity = catalog.index.search(vector[None, :], min(2 * NEIGHBOURS, len(catalog.texts)))
-    near = [(int(text), float(value)) for text, value in zip(found[0], similarity[0]) if text >= 0]
-    pairs = [(text, value) for text, value in near if len(counts.of_text(text)[0])][:NEIGHBOURS]
-    best = pairs[0][1] if pairs else 0.0
-    votes: dict[int, float] = {}
-    label_best: dict[int, float] = {}
-    label_neighbours: dict[int, int] = {}
-    for text, value in pairs:
-        labels, count = counts.of_text(text)
-        total = count.sum()
-        for label, many in zip(labels.tolist(), count.tolist()):
-            votes[label] = votes.get(label, 0.0) + float(np.exp(_SHARPNESS * (value - best))) * many / total
-            label_best[label] = max(label_best.get(label, -1.0), value)
-            label_neighbours[label] = label_neighbours.get(label, 0) + 1
-    whole = sum(votes.values()) or 1.0
-    votes = {label: vote / whole for label, vote in votes.items()}
+    starts, by_text, many = counts.by_text
+    there = found[0] >= 0
+    texts, near = found[0][there], similarity[0][there].astype(np.float64)
+    seen = np.flatnonzero(starts[texts + 1] > starts[texts])[:NEIGHBOURS]
+    texts, near = texts[seen], near[seen]
+    best = float(near[0]) if len(near) else 0.0
+    sizes = starts[texts + 1] - starts[texts]
+    # Where each neighbour's labels lie, one run after the other.
+    at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
+    totals = np.add.reduceat(many[at], np.cumsum(sizes) - sizes) if len(at) else np.empty(0)
+    labels, place = np.unique(by_text[at], return_inverse=True)
+    weight = np.repeat(np.exp(_SHARPNESS * (near - best)), sizes) * many[at] / np.repeat(totals, sizes)
+    shares = np.bincount(place, weight, len(labels))
+    nearest = np.full(len(labels), -1.0)
+    np.maximum.at(nearest, place, np.repeat(near, sizes))
+    codes: list[int] = labels.tolist()
+    votes = dict(zip(codes, (shares / (shares.sum() or 1.0)).tolist()))
+    label_best = dict(zip(codes, nearest.tolist()))
+    label_neighbours = dict(zip(codes, np.bincount(place, minlength=len(labels)).tolist()))
     names = np.asarray(catalog.label_vectors @ vector, np.float64)
     by_vote = sorted(votes, key=lambda label: (-votes[label], label))[:BY_VOTE]
     by_name = np.lexsort((np.arange(len(names)), -names))[:BY_NAME].tolist()
     proposed = tuple(dict.fromkeys([*by_vote, *by_name]))
-    return Retrieved(item, votes, label_best, label_neighbours, best, names, proposed, frozenset(by_name))
+    return Retrieved(item, votes, label_best, label_neighbours, best, names, proposed, frozenset(by_name), vector)
 
 
 def prompt(template: Prompt, catalog: Catalog, found: Retrieved) -> LLMRequest | None:
@@ -156,12 +193,14 @@ def prompt(template: Prompt, catalog: Catalog, found: Retrieved) -> LLMRequest |
     choices = [catalog.labels[label] for label in found.choices]
     if not choices:
         return None
-    attributes = "; ".join(f"{name}: {value}" for name, value in sorted(found.item.attributes.items()))
+    item = found.item
+    # Each before it is joined or cut: no part of a control token may be completed by what comes after it.
+    pairs = sorted((neutralize(name), neutralize(value)) for name, value in item.attributes.items())
     return template.request(
         {
-            "title": found.item.title[:300],
-            "text": found.item.text[:600] or "-",
-            "attributes": attributes[:300] or "-",
+            "title": neutralize(item.title)[:300],
+            "text": neutralize(item.text)[:600] or "-",
+            "attributes": "; ".join(f"{name}: {value}" for name, value in pairs)[:300] or "-",
             "choices": "\n".join(f"- {choice}" for choice in choices),
         },
         schema=choice_schema("tags", choices, LLM_TAGS),
@@ -210,6 +249,7 @@ def evidence(
     1 where facts of the item support the label, -1 where they contradict it, absent where it has none.
     """
     matrix = np.full((len(labels), len(TAG_COLUMNS)), np.nan, np.float32)
+    stems = vocabulary(catalog.labels).stems
     title = words(embedding_text(found.item.title, found.item.text))
     by_vote = sorted(found.votes, key=lambda label: (-found.votes[label], label))
     vote_rank = {label: rank for rank, label in enumerate(by_vote)}
@@ -217,12 +257,14 @@ def evidence(
     order = np.argsort(-found.names, kind="stable")
     name_rank = np.empty(len(order))
     name_rank[order] = np.arange(len(order))
-    values = {
-        name: _code(catalog.values[name], found.item.attributes.get(name)) for name in list(catalog.attributes)[:3]
-    }
+    codes = np.array(labels, np.int64)
+    matrix[:, 10] = np.log(counts.prior[codes])
+    for slot, (name, value) in enumerate(attribute_codes(catalog, found.item).items()):
+        if value >= 0:
+            matrix[:, _ATTRIBUTES.start + slot] = counts.shares(name, value, codes)
     for row, label in enumerate(labels):
         vote = found.votes.get(label, 0.0)
-        label_words = words(readable(catalog.labels[label]))
+        label_words = stems[label]
         shared = len(title & label_words)
         line = matrix[row]
         line[0] = vote
@@ -235,10 +277,6 @@ def evidence(
         line[7] = name_rank[label]
         line[8] = shared / max(1, len(title | label_words))
         line[9] = shared / max(1, len(label_words))
-        line[10] = np.log(counts.prior[label])
-        for slot, (name, value) in enumerate(values.items()):
-            if value >= 0:
-                line[11 + slot] = counts.share(name, value, label)
         line[14] = agreement.get(label, 0.0)
         line[15] = float(llm is not None)
         if llm is not None and label in llm.labels:
@@ -248,23 +286,88 @@ def evidence(
     return matrix
 
 
-def evidence_span(item: TagItem, label: str) -> tuple[str, int, int] | None:
-    """The field and character range of the item's first word that the label's name shares; None without one."""
-    import re
+def without_llm(matrix: FloatMatrix) -> FloatMatrix:
+    """The evidence as it is where no LLM answered: a copy."""
+    plain = matrix.copy()
+    plain[:, _LLM_ANSWERED] = 0.0
+    plain[:, _OF_LLM] = np.nan
+    return plain
 
-    wanted = words(readable(label))
+
+def words_alone(matrix: FloatMatrix) -> FloatMatrix:
+    """The evidence as it is for an item without attributes and without an LLM's answer: a copy."""
+    plain = without_llm(matrix)
+    plain[:, _ATTRIBUTES] = np.nan
+    return plain
+
+
+def some_attributes(matrix: FloatMatrix, rng: np.random.Generator) -> FloatMatrix:
+    """The evidence for an item of which a coin decides, for each attribute, whether the seller names it: a copy."""
+    partly = matrix.copy()
+    width = _ATTRIBUTES.stop - _ATTRIBUTES.start
+    partly[:, _ATTRIBUTES.start + np.flatnonzero(rng.random(width) < _UNNAMED)] = np.nan
+    return partly
+
+
+def attribute_codes(catalog: Catalog, item: TagItem) -> dict[str, int]:
+    """The item's values of the attributes that are evidence, as the catalog's codes; -1 where absent or unknown."""
+    return {name: _code(catalog.values[name], item.attributes.get(name)) for name in list(catalog.attributes)[:3]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """What is looked up of a catalog's labels: the code of each, and the words of its name by code."""
+
+    codes: Mapping[str, int]
+    stems: tuple[frozenset[str], ...]
+
+
+@lru_cache(maxsize=4)
+def vocabulary(labels: tuple[str, ...]) -> Vocabulary:
+    """Made once for a catalog: its labels never change while it is served."""
+    return Vocabulary(
+        {label: code for code, label in enumerate(labels)}, tuple(words(readable(label)) for label in labels)
+    )
+
+
+def word_spans(item: TagItem) -> dict[str, tuple[str, int, int]]:
+    """Field and characters of the first place of each word (see `models.text.words`), the title before the text."""
+    found: dict[str, tuple[str, int, int]] = {}
     for name, text in (("title", item.title), ("text", item.text)):
-        for match in re.finditer(r"[A-Za-z0-9]+", text):
-            if words(match.group()) & wanted:
-                return name, match.start(), match.end()
-    return None
+        for match in _TOKEN.finditer(text):
+            for stem in words(match.group()):
+                found.setdefault(stem, (name, match.start(), match.end()))
+    return found
+
+
+def evidence_span(spans: Mapping[str, tuple[str, int, int]], stems: frozenset[str]) -> tuple[str, int, int] | None:
+    """The first of an item's words (`word_spans`) that a label's name shares; None without one."""
+    shared = [spans[stem] for stem in stems if stem in spans]
+    return min(shared, key=lambda span: (span[0] != "title", span[1])) if shared else None
 
 
 def _code(values: Sequence[str], value: str | None) -> int:
     if value is None:
         return -1
-    at = int(np.searchsorted(np.asarray(values, dtype=object), value)) if values else 0
+    at = bisect_left(values, value)
     return at if at < len(values) and values[at] == value else -1
+
+
+def _less(
+    grouped: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]], group: int, label: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Label counts with one item fewer; ``group`` -1 is no group."""
+    starts, labels, counts = grouped
+    if group < 0:
+        return grouped
+    at = int(starts[group] + np.searchsorted(labels[starts[group] : starts[group + 1]], label))
+    if counts[at] > 1:
+        fewer = counts.copy()
+        fewer[at] -= 1.0
+        return starts, labels, fewer
+    moved = starts.copy()
+    moved[group + 1 :] -= 1
+    return moved, np.delete(labels, at), np.delete(counts, at)
 
 
 def _grouped(

@@ -23,6 +23,7 @@ from models import release
 from serving import auth
 from serving.config import IngressConfig, ServeConfig, from_sections
 from serving.errors import NotReady
+from serving.gateway.config import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -33,6 +34,8 @@ SERVICERS = (
     "protos.tandem.v1.recommender_pb2_grpc.add_RecommenderServicer_to_server",
     "protos.tandem.v1.ensemble_pb2_grpc.add_EnsembleServicer_to_server",
     "protos.tandem.v1.graph_pb2_grpc.add_GraphServicer_to_server",
+    "protos.tandem.v1.review_pb2_grpc.add_ReviewServicer_to_server",
+    "protos.tandem.v1.llm_pb2_grpc.add_LLMServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
     "grpc_reflection.v1alpha.reflection_pb2_grpc.add_ServerReflectionServicer_to_server",
 )
@@ -68,17 +71,22 @@ def build(workspace: Workspace, config: ServeConfig) -> Application:
     from serving.deployments import LLMServer, TreeServer
     from serving.ingress import Ingress
 
-    parts: dict[str, Any] = {}
-    if config.llm is not None:
-        parts["llm"] = serve.deployment(
+    parts: dict[str, Any] = {"llms": {}}
+    for name, target in config.llms.targets.items():
+        if not target.own_weights:
+            continue  # an endpoint is asked from the ingress itself
+        parts["llms"][name] = serve.deployment(
             LLMServer,
-            name="LLM",
-            max_ongoing_requests=config.llm_max_ongoing,
-            max_queued_requests=2 * config.llm_max_ongoing,
-            ray_actor_options={"num_cpus": config.llm_num_cpus, "num_gpus": config.llm_num_gpus},
+            name="LLM" if name == DEFAULT_TARGET else f"LLM-{name}",
+            max_ongoing_requests=target.max_concurrency,
+            max_queued_requests=2 * target.max_concurrency,
+            ray_actor_options={
+                "num_cpus": config.llm_num_cpus if target.num_cpus is None else target.num_cpus,
+                "num_gpus": config.llm_num_gpus if target.num_gpus is None else target.num_gpus,
+            },
             health_check_period_s=5,
             graceful_shutdown_timeout_s=10,
-        ).bind(config.llm.model_copy(update={"weights_dir": workspace.llm}))
+        ).bind(target.model_copy(update={"weights_dir": workspace.llm}))
     if config.topology == "split":
         for name in ("ranker", "ensemble"):
             parts[name] = serve.deployment(

@@ -86,22 +86,19 @@ def tag_products(
             f"release {current.id} has no tag guardrail: the catalog has no label column or too few labelled items. "
             "Ingest with --label-column and train again"
         )
-    if with_llm and config.llm is None:
+    if with_llm and not config.llms.targets:
         raise BackfillFailed("the settings say llm = false; remove that, or run the backfill without --llm")
     progress("checking the input", 0.0)
     products = ProductFile.open(source, config.backfill.partition_rows)
     limits = config.limits
-    model = (
-        config.llm.model_dump(mode="json", include={"engine", "model", "dtype", "max_model_len", "base_url"})
-        if with_llm and config.llm is not None
-        else None
-    )
+    what = {"engine", "model", "adapter", "dtype", "max_model_len", "base_url"}
+    models = {name: each.model_dump(mode="json", include=what) for name, each in config.llms.targets.items()}
     job = Job(
         "tags",
         current.id,
         {"sha256": products.sha256, "rows": products.rows},
         {
-            "llm": model,
+            "llm": models if with_llm else None,
             "id_length": limits.id_length,
             "text_length": limits.text_length,
             "list_length": limits.list_length,
@@ -111,7 +108,7 @@ def tag_products(
     place = JobFolder(output)
     with place.locked():
         job = place.claim(job)
-        rows = Products(products, Codec(limits, config.default_deadline_ms), with_llm)
+        rows = Products(products, Codec(limits, config.default_deadline_ms), with_llm, output.name)
         return _run(Plan(Workspace(workspace.root.absolute()), config, place, job, rows, with_llm), progress, started)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import polars as pl
 from features.errors import FeatureError, StoreUnavailable
 from features.workspace import Workspace
 from graph.errors import GraphError
-from models import llm
+from models import release
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch, ModelError
 from models.ports import FloatMatrix
@@ -25,6 +25,7 @@ from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.errors import BackfillFailed, NotReady, ServingError
 from serving.jobfolder import Job, JobFolder, Partition
+from serving.llms import open_llms
 from serving.load import load_services
 from serving.messages import Header, Recommendation, Tagging
 from serving.products import ProductFile, Unreadable, product, shown_id
@@ -90,8 +91,9 @@ class Products:
     schema = TAGS
     key = "item_id"
 
-    def __init__(self, file: ProductFile, codec: Codec, with_llm: bool) -> None:
+    def __init__(self, file: ProductFile, codec: Codec, with_llm: bool, job: str) -> None:
         self._file = file
+        self._job = job
         self._codec = codec
         self._with_llm = with_llm
 
@@ -103,6 +105,7 @@ class Products:
 
     async def answer(self, services: Services, number: int, row: Any) -> list[dict[str, Any]]:
         query = self._codec.product_query(*product(row))
+        query = replace(query, job=self._job, request_id=f"{self._job}/{number}" if self._with_llm else "")
         answer = await pipeline.tag(services, query, RequestClock(_PATIENCE_MS))
         return tag_rows(number, query.item_id, answer, self._with_llm)
 
@@ -261,17 +264,17 @@ class Worker:
 
     def _load(self) -> Services:
         plan, config = self._plan, self._plan.config
-        provider = None
-        if plan.with_llm and config.llm is not None:
-            engine = llm.create(config.llm.model_copy(update={"weights_dir": plan.workspace.llm}))
-            provider = engine.generate
-        services = load_services(plan.workspace, config, provider, embedder=_RememberingEmbedder())
-        if services.release.id != plan.job.release:
+        promoted, _ = release.read(plan.workspace.releases)
+        if promoted.id != plan.job.release:
             raise BackfillFailed(
-                f"release {services.release.id} was promoted while the job ran with {plan.job.release}; promote the "
+                f"release {promoted.id} was promoted while the job ran with {plan.job.release}; promote the "
                 "latter again to resume, or start again to a new --output"
             )
-        return services
+        llms = None
+        if plan.with_llm:
+            llms = open_llms(plan.workspace, config, promoted, "backfill")
+            self._wait(llms.start())
+        return load_services(plan.workspace, config, llms, embedder=_RememberingEmbedder())
 
     def _wait(self, answers: Coroutine[Any, Any, _Value]) -> _Value:
         return asyncio.run_coroutine_threadsafe(answers, self._loop).result()
@@ -279,8 +282,8 @@ class Worker:
     async def _answer_all(
         self, services: Services, partition: Partition, rows: Sequence[Any]
     ) -> tuple[list[dict[str, Any]], list[tuple[int, str | None, str]]]:
-        config = self._plan.config.llm
-        turns = asyncio.Semaphore(config.max_concurrency if self._plan.with_llm and config else 1)
+        targets = self._plan.config.llms.targets.values() if self._plan.with_llm else ()
+        turns = asyncio.Semaphore(max((target.max_concurrency for target in targets), default=1))
 
         async def answer(number: int, row: Any) -> list[dict[str, Any]] | str:
             async with turns:

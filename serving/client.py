@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,8 +15,12 @@ from protos.tandem.v1 import (
     ensemble_pb2_grpc,
     graph_pb2,
     graph_pb2_grpc,
+    llm_pb2,
+    llm_pb2_grpc,
     recommender_pb2,
     recommender_pb2_grpc,
+    review_pb2,
+    review_pb2_grpc,
     types_pb2,
 )
 from serving import auth
@@ -48,6 +52,8 @@ class Client:
         self._recommender = recommender_pb2_grpc.RecommenderStub(self.channel)  # type: ignore[no-untyped-call]
         self._ensemble = ensemble_pb2_grpc.EnsembleStub(self.channel)  # type: ignore[no-untyped-call]
         self._graph = graph_pb2_grpc.GraphStub(self.channel)  # type: ignore[no-untyped-call]
+        self._llm = llm_pb2_grpc.LLMStub(self.channel)  # type: ignore[no-untyped-call]
+        self._review = review_pb2_grpc.ReviewStub(self.channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Client:
         return self
@@ -84,6 +90,16 @@ class Client:
         reply: ensemble_pb2.ScoreReply = self._call(self._ensemble.Score, request)
         return reply
 
+    def score_stream(self, requests: Iterable[ensemble_pb2.ScoreRequest]) -> Iterator[ensemble_pb2.ScoreReply]:
+        """Replies in the order of the requests, each as soon as it is there; one that failed says so in ``failure``.
+
+        The deadline is each request's own. Raises CallFailed where the stream itself ends early.
+        """
+        try:
+            yield from self._ensemble.ScoreStream(iter(requests), metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise CallFailed(error.code(), error.details() or "") from error
+
     def facts(self, pattern: graph_pb2.Fact, page_size: int = 0) -> Iterator[graph_pb2.Fact]:
         """Every fact that matches, over as many pages as there are. Raises CallFailed."""
         token = ""
@@ -110,6 +126,69 @@ class Client:
         """Take back what ``source`` (or anybody) asserted. Raises CallFailed."""
         request = graph_pb2.RetractRequest(facts=facts, source=source)
         reply: graph_pb2.RetractReply = self._call(self._graph.Retract, request)
+        return reply
+
+    def llm_status(self, request: llm_pb2.LLMStatusRequest) -> llm_pb2.LLMStatusReply:
+        """Every language model the gateway may ask, as one replica sees it. Raises CallFailed."""
+        reply: llm_pb2.LLMStatusReply = self._call(self._llm.Status, request)
+        return reply
+
+    def llm_ask(self, request: llm_pb2.LLMAskRequest) -> llm_pb2.LLMAskReply:
+        """A prompt through the gateway. Raises CallFailed."""
+        reply: llm_pb2.LLMAskReply = self._call(self._llm.Ask, request)
+        return reply
+
+    def llm_cost(self, request: llm_pb2.LLMCostRequest) -> llm_pb2.LLMCostReply:
+        """What was spent on language models. Raises CallFailed."""
+        reply: llm_pb2.LLMCostReply = self._call(self._llm.Cost, request)
+        return reply
+
+    def llm_context(self, request: llm_pb2.LLMContextRequest) -> llm_pb2.LLMContextReply:
+        """What language models were told for a request, and answered. Raises CallFailed."""
+        reply: llm_pb2.LLMContextReply = self._call(self._llm.Context, request)
+        return reply
+
+    def cases(self, wanted: review_pb2.CaseFilter, page_size: int = 0) -> Iterator[review_pb2.Case]:
+        """Every case that matches, over as many pages as there are. Raises CallFailed."""
+        token = ""
+        while True:
+            request = review_pb2.ListCasesRequest(filter=wanted, page_size=page_size, page_token=token)
+            reply: review_pb2.ListCasesReply = self._call(self._review.ListCases, request)
+            yield from reply.cases
+            token = reply.next_page_token
+            if not token:
+                return
+
+    def list_cases(self, request: review_pb2.ListCasesRequest) -> review_pb2.ListCasesReply:
+        """One page of cases, and how many there are. Raises CallFailed."""
+        reply: review_pb2.ListCasesReply = self._call(self._review.ListCases, request)
+        return reply
+
+    def claim(self, request: review_pb2.ClaimRequest) -> review_pb2.ClaimReply:
+        """Cases held for one person until their lease ends. Raises CallFailed."""
+        reply: review_pb2.ClaimReply = self._call(self._review.Claim, request)
+        return reply
+
+    def resolve(self, request: review_pb2.ResolveRequest) -> review_pb2.ResolveReply:
+        """What a person says of a case, written down. Raises CallFailed."""
+        reply: review_pb2.ResolveReply = self._call(self._review.Resolve, request)
+        return reply
+
+    def release_case(self, case_id: int, person: str) -> review_pb2.ReleaseReply:
+        """Raises CallFailed."""
+        request = review_pb2.ReleaseRequest(case_id=case_id, person=person)
+        reply: review_pb2.ReleaseReply = self._call(self._review.Release, request)
+        return reply
+
+    def audit(self, release: str = "") -> review_pb2.AuditReply:
+        """What the audit says of each group of tags. Raises CallFailed."""
+        reply: review_pb2.AuditReply = self._call(self._review.Audit, review_pb2.AuditRequest(release=release))
+        return reply
+
+    def reset_group(self, group: str, person: str, reason: str) -> review_pb2.ResetReply:
+        """Let a switched group accept again. Raises CallFailed."""
+        request = review_pb2.ResetRequest(group=group, person=person, reason=reason)
+        reply: review_pb2.ResetReply = self._call(self._review.Reset, request)
         return reply
 
     def serving(self, service: str = "") -> bool:

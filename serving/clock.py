@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 from serving.errors import DeadlineExceeded
 from serving.messages import Degradation, Header, Stage, Usage
 
 
-class RequestClock:
-    """Counts from arrival. One per request, handed down the pipeline."""
+class Spans(Protocol):
+    """Traces stages beside timing them (`serving.gateway.tracing.Tracing`)."""
 
-    def __init__(self, deadline_ms: int) -> None:
+    def stage(self, name: str) -> AbstractContextManager[None]: ...
+
+
+class RequestClock:
+    """Counts from arrival. One per request, handed down the pipeline. ``spans`` None traces nothing."""
+
+    def __init__(self, deadline_ms: int, spans: Spans | None = None) -> None:
+        self._spans = spans
         self._arrival = time.perf_counter()
         self._deadline = self._arrival + deadline_ms / 1e3
         self._stages: list[Stage] = []
@@ -37,7 +45,8 @@ class RequestClock:
         """Time a stage; a stage that runs twice is listed twice."""
         started = time.perf_counter()
         try:
-            yield
+            with self._spans.stage(name) if self._spans is not None else nullcontext():
+                yield
         finally:
             self._stages.append(Stage(name, (time.perf_counter() - started) * 1e3))
 

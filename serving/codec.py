@@ -12,6 +12,7 @@ from features.events import day_session
 from features.history import EVENT_KINDS
 from features.ports import Event
 from graph.ports import Proof
+from models.policy import Warrant
 from models.ports import Contribution
 from models.tagging import TagItem
 from protos.tandem.v1 import ensemble_pb2, recommender_pb2, types_pb2
@@ -68,6 +69,7 @@ class Codec:
             exclude_items=self._ids("constraints.exclude_items", constraints.exclude_items),
             at=_time("at", request.at) if request.at else None,
             explain=request.explain,
+            tenant=self._id("tenant", request.tenant),
         )
 
     def tag_query(self, request: recommender_pb2.TagRequest) -> TagQuery:
@@ -80,6 +82,7 @@ class Codec:
             item_id=self._id("item.item_id", request.item.item_id),
             item=self._item("item", request.item),
             max_tags=request.max_tags or 5,
+            tenant=self._id("tenant", request.tenant),
         )
 
     def product_query(self, item_id: str, item: TagItem) -> TagQuery:
@@ -188,6 +191,10 @@ class Codec:
     def request_id(self, value: str) -> str:
         return self._id("request_id", value) or uuid.uuid4().hex
 
+    def bounded_id(self, where: str, value: str) -> str:
+        """An id of the field ``where``. Raises InvalidRequest."""
+        return self._id(where, value)
+
     def deadline_ms(self, value: int) -> int:
         if value > self._limits.deadline_ms:
             raise InvalidRequest(f"deadline_ms is {value}; at most {self._limits.deadline_ms} can be given")
@@ -274,6 +281,11 @@ def score_reply(answer: Scoring) -> ensemble_pb2.ScoreReply:
     )
 
 
+def score_failure(request_id: str, code: str, message: str) -> ensemble_pb2.ScoreReply:
+    """The answer to a request of a stream that cannot be answered."""
+    return ensemble_pb2.ScoreReply(request_id=request_id, failure=ensemble_pb2.Failure(code=code, message=message))
+
+
 def record_reply(request_id: str, answer: RecordedEvents) -> recommender_pb2.RecordEventsReply:
     degraded = []
     if answer.outage:
@@ -327,6 +339,7 @@ def _tag(tag: ProposedTag) -> recommender_pb2.Tag:
         facts=_proofs(tag.facts),
         reasons=_reasons(tag.reasons),
         decided_by=tag.decided_by,
+        certificate=_certificate(tag.warrant),
     )
     if tag.evidence is not None:
         field, start, end = tag.evidence
@@ -343,6 +356,26 @@ def _judgement(judgement: Judgement) -> ensemble_pb2.Judgement:
         reasons=_reasons(judgement.reasons),
         facts=_proofs(judgement.facts),
         decided_by=judgement.decided_by,
+        certificate=_certificate(judgement.warrant),
+    )
+
+
+def _certificate(warrant: Warrant | None) -> types_pb2.Certificate | None:
+    if warrant is None:
+        return None
+    return types_pb2.Certificate(
+        group=warrant.group,
+        certified=warrant.certified,
+        evidence=warrant.evidence,
+        score=warrant.score,
+        threshold=warrant.threshold,
+        precision=warrant.precision,
+        confidence=warrant.confidence,
+        units=warrant.bound.units,
+        accepted=warrant.bound.accepted,
+        wrong=warrant.bound.wrong,
+        lower_bound=warrant.bound.lower,
+        reason=warrant.reason,
     )
 
 

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.store import OnlineStoreConfig
 from models.llm import LLMConfig
+from serving.gateway.cache import CacheConfig
+from serving.gateway.config import GatewayConfig
+from serving.review.config import ReviewConfig
+from serving.telemetry import TelemetryConfig
 
 
 class Limits(BaseModel):
@@ -85,33 +89,43 @@ class ServeConfig(BaseModel):
     limits: Limits = Limits()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
     llm: LLMConfig | None = LLMConfig()
-    """The LLM of cold starts and tags; None serves trees, index and graph only."""
+    """The LLM of cold starts and tags, where ``gateway`` names no targets; None serves trees, index and graph only."""
+    gateway: GatewayConfig = GatewayConfig()
+    """Which LLMs there are, who is asked when, and for how much."""
+    cache: CacheConfig = CacheConfig()
+    """Answers of LLMs that are kept."""
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """Metrics, traces, logs, contexts and quality monitors."""
     llm_num_cpus: float = Field(default=1.0, ge=0)
     """Cores Ray reserves for the LLM's replica; Ray sets its OpenMP threads by it."""
     llm_num_gpus: float = Field(default=0.0, ge=0)
-    llm_max_ongoing: int = Field(default=32, ge=1)
     llm_cost_per_1k_prompt: float = Field(default=0.0, ge=0)
     """Price of 1,000 prompt tokens, in whatever currency ``usage.cost`` shall have; 0 for a model in house."""
     llm_cost_per_1k_completion: float = Field(default=0.0, ge=0)
     llm_reserve_ms: int = Field(default=300, ge=0)
     """Milliseconds of a deadline kept for the stages after the LLM."""
-    llm_cache_entries: int = Field(default=4_096, ge=0)
-    """Answers kept for equal prompts of one release; 0 keeps none."""
     topology: Literal["fused", "split"] = "fused"
     """``fused``: ranker and ensemble inside the ingress process (fewest hops). ``split``: deployments of their own."""
     default_deadline_ms: int = Field(default=8_000, ge=1)
     """For requests that set none."""
     backfill: BackfillConfig = BackfillConfig()
+    review: ReviewConfig = ReviewConfig()
     candidates: int = Field(default=200, ge=10, le=2_000)
     """Candidates scored per Recommend; the ranker was trained on 200."""
 
+    @property
+    def llms(self) -> GatewayConfig:
+        """``gateway``, or where it names no target, with ``llm`` as its only one."""
+        return self.gateway.or_single(self.llm, self.llm_cost_per_1k_prompt, self.llm_cost_per_1k_completion)
+
 
 def from_sections(settings: Mapping[str, Any]) -> ServeConfig:
-    """The serving part of a settings file (deploy/tandem.toml): [serve], and [online_store] and [llm] beside it.
+    """The serving part of a settings file (deploy/tandem.toml): [serve], and [online_store], [llm], [gateway].
 
     Other sections are training's. Raises pydantic's ValidationError for what does not fit.
     """
-    shared = {name: settings[name] for name in ("online_store", "llm") if settings.get(name) not in (None, {}, True)}
+    beside = ("online_store", "llm", "gateway")
+    shared = {name: settings[name] for name in beside if settings.get(name) not in (None, {}, True)}
     if shared.get("llm") is False:
         shared["llm"] = None
     return ServeConfig.model_validate({**shared, **settings.get("serve", {})})

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import nullcontext
 
 from features.workspace import Workspace
 from models import llm, release
-from models.errors import EngineTimeout, EngineUnavailable, PromptTooLong
+from models.errors import EngineLoading, EngineUnavailable
 from models.llm import LLMConfig
 from models.ports import Contribution, FloatMatrix, FloatVector, LLMEngine, LLMRequest, LLMResult
-from serving.gateway import Provider
+from serving.gateway.tracing import TraceConfig, Tracing
+from serving.llmhandle import LOADING
 from serving.load import Trees
-
-_log = logging.getLogger("ray.serve")
-_LOADING = "the LLM is still loading"
 
 
 class LLMServer:
@@ -26,20 +22,28 @@ class LLMServer:
     that fails makes the replica unhealthy, and Ray starts another.
     """
 
-    def __init__(self, config: LLMConfig) -> None:
+    def __init__(self, config: LLMConfig, traces: TraceConfig | None = None) -> None:
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="load").submit(llm.create, config)
+        self._tracing = None if traces is None else Tracing.of(traces)
 
     @property
     def _engine(self) -> LLMEngine | None:
         done = self._loading.done() and self._loading.exception() is None
         return self._loading.result() if done else None
 
-    async def generate(self, request: LLMRequest) -> LLMResult:
+    async def generate(self, request: LLMRequest, traceparent: str = "") -> LLMResult:
         """Raises EngineUnavailable until the engine is loaded, and whatever the engine raises."""
         engine = self._engine
         if engine is None:
-            raise EngineUnavailable(_LOADING)
-        return await engine.generate(request)
+            raise EngineLoading(LOADING)
+        with nullcontext() if self._tracing is None else self._tracing.engine(traceparent, engine.model_id):
+            return await engine.generate(request)
+
+    async def state(self) -> str:
+        """Why the engine does not answer; empty where it does."""
+        if not self._loading.done():
+            return LOADING
+        return "" if await self.ready() else "the LLM's engine has died or could not be loaded"
 
     async def ready(self) -> bool:
         """Whether the engine answers."""
@@ -55,6 +59,8 @@ class LLMServer:
     async def __del__(self) -> None:
         if (engine := self._engine) is not None:
             await engine.aclose()
+        if self._tracing is not None:
+            self._tracing.close()
 
 
 class TreeServer:
@@ -69,30 +75,3 @@ class TreeServer:
 
     async def explain(self, name: str, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
         return self._trees.model(name).explain(matrix, top)
-
-
-def llm_provider(handle: Any) -> Provider:
-    """Asks the LLM deployment; everything Ray raises on the way becomes EngineUnavailable."""
-
-    async def ask(request: LLMRequest) -> LLMResult:
-        response = handle.generate.remote(request)
-        try:
-            result: LLMResult = await response
-        except asyncio.CancelledError:
-            # Ray does not: the LLM would go on writing what nobody reads. In a thread, for Ray may wait for a replica.
-            asyncio.get_running_loop().run_in_executor(None, response.cancel)
-            raise
-        except Exception as error:
-            # Ray wraps the engine's own error into a class that is both; its text then holds a stack trace.
-            text = str(getattr(error, "cause", error))
-            for kind in (PromptTooLong, EngineTimeout):
-                if isinstance(error, kind):
-                    raise kind(text) from error
-            if text == _LOADING:
-                raise EngineUnavailable(text) from error
-            # The reply tells of it among what degraded: addresses and traces stay in the log.
-            _log.warning("LLM: %s", text)
-            raise EngineUnavailable("the LLM does not answer") from error
-        return result
-
-    return ask

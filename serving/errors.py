@@ -25,5 +25,17 @@ class NotReady(ServingError):
     """The release lacks what the call needs; the message says how to get it."""
 
 
+class BudgetExceeded(ServingError):
+    """What the LLM may cost a request, tenant or job is used up; the message says which, and when there is more."""
+
+
 class BackfillFailed(ServingError):
     """A backfill could not run as asked; the message names the file and the remedy."""
+
+
+class NotFound(ServingError):
+    """A case of the review queue or a group of tags that is named does not exist."""
+
+
+class CaseTaken(ServingError):
+    """Another person holds the case, or somebody decided it; the message says who, and how to go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from graph import ontology
 from graph.properties import PropertyTable
-from models import prompts, release
+from models import release
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch
 from models.guardrail import XGBoostGuardrail
 from models.index import load_index
+from models.policy import TagPolicy
 from models.ports import Embedder
+from models.prompts.registry import PromptRegistry
 from models.ranker import LightGBMRanker
 from models.release import Release
 from models.tagging import TAG_COLUMNS, LabelCounts
@@ -35,9 +38,12 @@ from serving.arrivals import Arrivals
 from serving.config import ServeConfig
 from serving.factlog import SqliteFactLog
 from serving.facts import with_facts
-from serving.gateway import Gateway, Prices, Provider
+from serving.gateway import Gateway
+from serving.gateway.observe import Part
 from serving.knowledge import Knowledge
 from serving.live import LiveServices, replay
+from serving.llms import LLMs
+from serving.review.desk import ReviewDesk
 from serving.scorers import LocalJudge, LocalScorer, RemoteJudge, RemoteScorer
 from serving.services import Judge, Scorer, Services
 from serving.similar import SimilarItems
@@ -64,27 +70,26 @@ class Trees:
 def load_services(
     workspace: Workspace,
     config: ServeConfig,
-    provider: Provider | None,
+    llms: LLMs | None = None,
     remote_trees: Mapping[str, Any] | None = None,
     embedder: Embedder | None = None,
 ) -> Services:
     """Load and check everything a request needs, then warm it up: a failure here stops the start.
 
+    ``llms``: opened for the release that is then loaded; None asks none, and the promoted release is loaded.
     ``remote_trees``: handles of the deployments that score, by model name, for the split topology. Raises
     ArtifactMismatch, SchemaMismatch, WorkspaceError.
     """
     catalog_config = workspace.config()
-    current, folder = release.read(workspace.releases)
+    current, folder = release.read(workspace.releases, llms.release if llms is not None else None)
     graph = ontology.load(catalog_config.ontology)
     embedder = embedder or MiniLMEmbedder(threads=1)
-    loaded_prompts = {name: prompts.load(name) for name in ("tag", "cold_start")}
     _check_versions(
         current,
         {
             "feature_schema": schema_hash(),
             "graph": graph.version,
             "embedder": embedder.model_id,
-            "prompts": {name: prompt.version for name, prompt in loaded_prompts.items()},
         },
     )
     if current.versions["data_hash"] != catalog_config.data_hash:
@@ -98,6 +103,7 @@ def load_services(
     recorder.push_pending()
     catalog = Catalog.load(folder / "catalog", load_index)
     demand = Demand.load(folder / "demand.npz", catalog)
+    desk = ReviewDesk(workspace.review, config.review)
     services = Services(
         config=catalog_config,
         release=current,
@@ -115,18 +121,15 @@ def load_services(
         properties=PropertyTable.load(folder / "properties.npz"),
         tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
         cold_judge=_judge(trees, COLD_GUARDRAIL, remote_trees),
+        policy=_policy(trees, desk),
         embedder=embedder,
-        prompts=loaded_prompts,
-        gateway=Gateway(
-            provider,
-            current.id,
-            str(current.versions["llm"] or ""),
-            Prices(config.llm_cost_per_1k_prompt, config.llm_cost_per_1k_completion),
-            config.llm_cache_entries,
-        ),
+        prompts=PromptRegistry(workspace.prompts).of_release(current.versions),
+        gateway=llms.gateway if llms is not None else Gateway.single(None),
+        told=llms.telemetry.observer if llms is not None else Part(),
         workers=ThreadPoolExecutor(max_workers=2, thread_name_prefix="embed"),
         candidates=config.candidates,
         llm_reserve_s=config.llm_reserve_ms / 1e3,
+        review=desk,
     )
     _warm_up(services, trees)
     return _with_facts(_with_arrivals(services, workspace), workspace)
@@ -135,11 +138,11 @@ def load_services(
 def load_live(
     workspace: Workspace,
     config: ServeConfig,
-    provider: Provider | None,
+    llms: LLMs | None = None,
     remote_trees: Mapping[str, Any] | None = None,
 ) -> LiveServices:
     """What `load_services` loads, following the workspace's logs from then on. Raises what that raises."""
-    services = load_services(workspace, config, provider, remote_trees)
+    services = load_services(workspace, config, llms, remote_trees)
     live = LiveServices(services, SqliteItemLog(workspace.arrivals), SqliteFactLog(workspace.facts))
     live.follow()
     return live
@@ -187,6 +190,13 @@ def _judge(trees: Trees, name: str, remote: Mapping[str, Any] | None) -> Judge |
     if remote is None:
         return LocalJudge(guardrail)
     return RemoteJudge(remote[name], name, guardrail)
+
+
+def _policy(trees: Trees, desk: ReviewDesk) -> TagPolicy | None:
+    guardrail = trees.guardrails.get(TAG_GUARDRAIL)
+    if guardrail is None:
+        return None
+    return replace(TagPolicy.from_manifest(guardrail.manifest), review_only=desk.review_only)
 
 
 def _warm_up(services: Services, trees: Trees) -> None:

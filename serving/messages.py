@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from graph.ports import Proof
+from models.policy import Warrant
 from models.ports import Contribution
 from models.tagging import TagItem
 
@@ -71,6 +72,7 @@ class RecommendQuery:
     exclude_items: tuple[str, ...] = ()
     at: int | None = None
     explain: bool = False
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,9 @@ class TagQuery:
     item_id: str
     item: TagItem
     max_tags: int
+    tenant: str = ""
+    job: str = ""
+    """The backfill it is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,8 @@ class ProposedTag:
     reasons: tuple[Contribution, ...] = ()
     llm_logprob: float | None = None
     evidence_text: str = ""
+    warrant: Warrant | None = None
+    """The certificate its verdict rests on; None where the graph's veto decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,8 @@ class Judgement:
     decided_by: str
     reasons: tuple[Contribution, ...] = ()
     facts: tuple[Proof, ...] = ()
+    warrant: Warrant | None = None
+    """The certificate a tag's verdict rests on; no certificate is about candidates."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def known_users_services(workspace: Workspace, config: ServeConfig) -> Services:
     # Items that arrived are embedded where nobody did so yet, and the vectors are kept for all: those must be real.
     arrived = workspace.arrivals.exists()
     embedder = None if arrived else _NoWords(str(release.read(workspace.releases)[0].versions["embedder"]))
-    return load_services(workspace, config.model_copy(update={"llm": None}), None, embedder=embedder)
+    return load_services(workspace, config, embedder=embedder)
 
 
 def stored_histories(workspace: Workspace) -> dict[str, History]:

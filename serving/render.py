@@ -57,7 +57,17 @@ def tags(reply: recommender_pb2.TagReply) -> RenderableType:
     """Tags with verdict, evidence and reasons; then proofs, and how the reply came about."""
     title = "abstained: no tag is certain enough" if reply.abstained else "tags"
     table = Table(title=title, title_justify="left")
-    for column in ("tag", "verdict", "probability", "proposed by", "decided by", "LLM logprob", "evidence", "reasons"):
+    for column in (
+        "tag",
+        "verdict",
+        "probability",
+        "proposed by",
+        "decided by",
+        "LLM logprob",
+        "evidence",
+        "certificate",
+        "reasons",
+    ):
         table.add_column(column, overflow="fold")
     for tag in reply.tags:
         evidence = f"{tag.evidence.field}[{tag.evidence.start}:{tag.evidence.end}]" if tag.HasField("evidence") else ""
@@ -69,6 +79,7 @@ def tags(reply: recommender_pb2.TagReply) -> RenderableType:
             tag.decided_by,
             f"{tag.llm_logprob:.2f}" if tag.HasField("llm_logprob") else "",
             evidence,
+            _certificate(tag.certificate) if tag.HasField("certificate") else "",
             _reasons(tag.reasons),
         )
     parts: list[RenderableType] = [table]
@@ -82,7 +93,7 @@ def tags(reply: recommender_pb2.TagReply) -> RenderableType:
 def judgements(reply: ensemble_pb2.ScoreReply) -> RenderableType:
     """One line a claim."""
     table = Table(title="judgements", title_justify="left")
-    for column in ("claim", "verdict", "probability", "decided by", "reasons"):
+    for column in ("claim", "verdict", "probability", "decided by", "certificate", "reasons"):
         table.add_column(column, overflow="fold")
     for number, judgement in enumerate(reply.judgements):
         table.add_row(
@@ -90,6 +101,7 @@ def judgements(reply: ensemble_pb2.ScoreReply) -> RenderableType:
             _VERDICT.get(judgement.verdict, Text("")),
             f"{judgement.probability:.3f}",
             judgement.decided_by,
+            _certificate(judgement.certificate) if judgement.HasField("certificate") else "",
             _reasons(judgement.reasons),
         )
     parts: list[RenderableType] = [table]
@@ -120,6 +132,15 @@ def show(part: RenderableType, width: int | None = None) -> None:
 
 def _reasons(reasons: Sequence[types_pb2.Reason]) -> str:
     return ", ".join(f"{reason.feature} {reason.contribution:+.2f}" for reason in reasons[:3])
+
+
+def _certificate(certificate: types_pb2.Certificate) -> str:
+    if certificate.reason:
+        return certificate.reason
+    return (
+        f"{certificate.precision:.0%} right with {certificate.confidence:.0%} confidence: {certificate.wrong} of "
+        f"{certificate.accepted} held-out types wrong from {certificate.threshold:.3f} on ({certificate.evidence})"
+    )
 
 
 def _proofs(title: str, proofs: Iterable[types_pb2.Proof]) -> Tree:

@@ -21,13 +21,16 @@ from graph.properties import PropertyTable
 from models.catalog import Catalog
 from models.coldstart import Demand
 from models.guardrail import Verdict
+from models.policy import TagPolicy
 from models.ports import Contribution, Embedder, FloatMatrix, FloatVector
-from models.prompts import Prompt
+from models.prompts.registry import Variants
 from models.release import Release
 from models.tagging import LabelCounts
 from serving.arrivals import Arrivals
 from serving.gateway import Gateway
+from serving.gateway.observe import Part
 from serving.knowledge import Knowledge
+from serving.review.desk import ReviewDesk
 from serving.similar import SimilarItems
 
 _ARRIVED: Final = 8
@@ -73,11 +76,17 @@ class Services:
     tag_judge: Judge | None
     cold_judge: Judge | None
     embedder: Embedder
-    prompts: dict[str, Prompt]
+    prompts: dict[str, Variants]
     gateway: Gateway
+    told: Part
+    """Is told what was made of answers."""
     workers: ThreadPoolExecutor
     candidates: int
     llm_reserve_s: float
+    policy: TagPolicy | None = None
+    """What of tags may be accepted; None where the release has no tag guardrail."""
+    review: ReviewDesk | None = None
+    """What goes to people; None where nothing is put up for review."""
 
     def __post_init__(self) -> None:
         if self.similar.catalog is not self.catalog:  # exchanged by dataclasses.replace: items came or changed

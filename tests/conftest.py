@@ -15,7 +15,7 @@ settings.load_profile("tandem")
 @pytest.fixture(scope="session")
 def trained_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Sixty real households, ingested and trained without an LLM (seconds). A test that writes must copy it."""
-    from models.guardrail import GuardrailConfig
+    from models.policy import TagConfig
     from models.ranker import RankerConfig
     from training.config import TrainConfig
     from training.datasets.ingest import ingest_complete_journey
@@ -31,7 +31,7 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             valid_sessions=100,
             test_sessions=100,
             ranker=RankerConfig(trees=30),
-            tags=GuardrailConfig(trees=30),
+            tags=TagConfig(trees=30, examples=1_000),
             cold=TrainConfig().cold.model_copy(update={"trees": 30}),
         ),
     )

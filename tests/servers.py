@@ -65,7 +65,7 @@ class ChatServer:
                     case "not-json":
                         self._send(200, b"<html>gateway</html>")
                     case "refusal":
-                        self._reply(200, _completion(body, None, "content_filter"))
+                        self._complete(body, _completion(body, None, "content_filter"))
                     case _:
                         self._answer(body)
 
@@ -79,7 +79,14 @@ class ChatServer:
                 reply = _completion(body, cut, "stop" if cut == text else "length")
                 if outer.mode == "no-logprobs":
                     del reply["choices"][0]["logprobs"]
-                self._reply(200, reply)
+                self._complete(body, reply)
+
+            def _complete(self, body: dict[str, Any], reply: dict[str, Any]) -> None:
+                if not body.get("stream"):
+                    self._reply(200, reply)
+                    return
+                payload = "".join(f"data: {json.dumps(event)}\n\n" for event in events(reply)) + "data: [DONE]\n\n"
+                self._send(200, payload.encode())
 
             def _reply(self, status: int, body: dict[str, Any]) -> None:
                 self._send(status, json.dumps(body).encode())
@@ -108,6 +115,25 @@ def _completion(body: dict[str, Any], text: str | None, finish: str) -> dict[str
     }
     usage = {"prompt_tokens": _prompt_length(body), "completion_tokens": len(text or "")}
     return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+
+
+def events(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """A completion as the events of its stream: a few characters each, the finish, and the usage last."""
+    (choice,) = reply["choices"]
+    text = choice["message"]["content"] or ""
+    entries = (choice.get("logprobs") or {}).get("content") or []
+    parts: list[dict[str, Any]] = []
+    at = 0
+    for start in range(0, len(text), 4):
+        piece = text[start : start + 4]
+        until = at + len(piece.encode())
+        part: dict[str, Any] = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+        if entries:
+            part["logprobs"] = {"content": entries[at:until]}
+        parts.append({"choices": [part]})
+        at = until
+    parts.append({"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+    return [*parts, {"choices": [], "usage": reply["usage"]}]
 
 
 def _prompt_length(body: dict[str, Any]) -> int:

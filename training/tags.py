@@ -1,10 +1,14 @@
-"""Training data of the tag guardrail: proposals for products whose label is known, as if they were new."""
+"""Training data of the tag guardrail: proposals for products whose label is known, as if they were new.
+
+Whole units (`models.units`: product types) are held out for the certificate: no label of theirs reaches the guardrail,
+its calibration, or the evidence it learns from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,37 +16,71 @@ import polars as pl
 
 from graph.ports import KnowledgeGraph
 from graph.tags import judge_tags
-from models import guardrail, tagging
+from models import guardrail, tagging, units
 from models.catalog import Catalog
-from models.guardrail import GuardrailConfig, XGBoostGuardrail
-from models.ports import LLMEngine
+from models.certify import least_errorless
+from models.guardrail import XGBoostGuardrail
+from models.policy import EVIDENCE, MANIFEST_KEY, TagConfig
+from models.ports import FloatMatrix, LLMEngine
 from models.prompts import Prompt
 from models.tagging import TAG_COLUMNS, LabelCounts, LLMTags, Retrieved, TagItem
 from models.text import product_view
+from training.acceptance import OTHER, VIEWS, Proposals, certified
 from training.llm import ask_all
 
-EXAMPLES = 2_400
-FOLDS = 5
+GOLD: Final = 2_000
+"""Units held out at most."""
+FOLDS: Final = 10
+"""A unit's evidence hides its own fold of units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TagExamples:
-    """Proposals [n]: evidence, whether gold agrees, the text they belong to; and how often gold was proposed at all."""
+    """What the guardrail learns from, and what to say of it; ``held_out`` certifies, None where gold is too little."""
 
-    matrix: npt.NDArray[np.float32]
-    right: npt.NDArray[np.bool_]
-    group: npt.NDArray[np.int64]
+    learn: Proposals
+    held_out: Proposals | None
     facts: dict[str, Any]
 
 
-def sample_rows(catalog: Catalog, most: int, seed: int) -> npt.NDArray[np.int64]:
-    """One labelled row of each of at most ``most`` texts: texts, not items, are what a new product differs by."""
-    rng = np.random.default_rng(seed)
-    labelled = np.flatnonzero(catalog.label_of_row >= 0)
-    labelled = labelled[rng.permutation(len(labelled))]
-    _, first = np.unique(catalog.text_of_row[labelled], return_index=True)
-    rows = labelled[first]
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """``unit`` int64 [rows]; ``gold`` bool [units]: whether a unit is held out; ``fold`` int64 [units]."""
+
+    unit: npt.NDArray[np.int64]
+    gold: npt.NDArray[np.bool_]
+    fold: npt.NDArray[np.int64]
+
+    @staticmethod
+    def draw(items: pl.DataFrame, catalog: Catalog, config: TagConfig, rng: np.random.Generator) -> Split:
+        """Hold out units that have labelled items: the configured share, or none where they could certify nothing."""
+        unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(items))
+        many = int(unit.max(initial=-1)) + 1
+        labelled = np.unique(unit[catalog.label_of_row >= 0])
+        share = min(GOLD, int(config.held_out * len(labelled)))
+        gold = np.zeros(many, bool)
+        if share >= least_errorless(config.precision, config.confidence):
+            gold[rng.choice(labelled, share, replace=False)] = True
+        return Split(unit, gold, rng.integers(0, FOLDS, many))
+
+    def rows(self, catalog: Catalog, held_out: bool) -> npt.NDArray[np.bool_]:
+        return np.asarray((catalog.label_of_row >= 0) & (self.gold[self.unit] == held_out))
+
+    def counts(self, catalog: Catalog, fold: int, held_out: bool) -> LabelCounts:
+        """What may speak for the units of a fold: for those that certify all others, as in service; for those that the
+        guardrail learns from none that certify."""
+        others = self.fold[self.unit] != fold
+        return LabelCounts.build(catalog, others if held_out else others & ~self.gold[self.unit])
+
+
+def sample_rows(
+    key_of_row: npt.NDArray[np.integer[Any]], chosen: npt.NDArray[np.bool_], most: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """One of the chosen rows [n] of each of at most ``most`` keys (texts, units), drawn at random."""
+    rows = rng.permutation(np.flatnonzero(chosen))
+    _, first = np.unique(key_of_row[rows], return_index=True)
+    drawn = rows[first]
+    return np.asarray(drawn if len(drawn) <= most else np.sort(rng.choice(drawn, most, replace=False)), np.int64)
 
 
 async def build_examples(
@@ -52,70 +90,170 @@ async def build_examples(
     template: Prompt,
     llm: LLMEngine | None,
     llm_examples: int,
+    config: TagConfig,
     seed: int,
     progress: Callable[[str, float], None],
 ) -> TagExamples:
-    """Cross-fitted examples: a product's own fold of texts is hidden from the counts that speak for its labels.
+    """Cross-fitted examples: a unit's own fold is hidden from the counts that speak for its labels.
 
-    The LLM (where there is one) is asked about ``llm_examples`` of them; those appear twice, with its answer and
-    without, so that the guardrail holds for both.
+    Each is seen with all its attributes, by its words alone, and with some attributes: a seller names the brand and not
+    the maker, or neither. The LLM (where there is one) is asked about ``llm_examples`` of them; those appear with its
+    answer as well, so that the guardrail holds for both.
     """
     rng = np.random.default_rng(seed)
-    rows = sample_rows(catalog, EXAMPLES, seed)
-    fold_of_text = rng.integers(0, FOLDS, len(catalog.texts))
-    counts = [LabelCounts.build(catalog, fold_of_text[catalog.text_of_row] != fold) for fold in range(FOLDS)]
-    found: list[Retrieved] = []
-    parts = []
+    split = Split.draw(items, catalog, config, rng)
+    # A text is what a new product differs by; many of a unit teach, one item of a unit testifies.
+    learn = sample_rows(catalog.text_of_row, split.rows(catalog, False), config.examples, rng)
+    gold = sample_rows(split.unit, split.rows(catalog, True), GOLD, rng)
+    learned = _retrieved(items, catalog, split, learn, False, lambda done: progress("tags: evidence", done))
+    answers = await _ask(llm, llm_examples, catalog, template, learned, rng, progress)
+    examples, facts = _proposals(catalog, graph, learned, answers, rng)
+    facts |= {"prompt": {template.name: template.version}, "seed": seed}
+    held_out = None
+    if len(gold):
+        asked = _retrieved(items, catalog, split, gold, True, lambda done: progress("tags: held-out evidence", done))
+        held_out, _ = _proposals(catalog, graph, asked, {}, None)
+    return TagExamples(examples, held_out, facts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A product of known label as the index sees it: as one of a new unit, and as another one with known words.
+
+    ``known`` is None where no other item has its words.
+    """
+
+    new: tuple[Retrieved, LabelCounts]
+    known: tuple[Retrieved, LabelCounts] | None
+    gold: int
+    unit: int
+
+    @property
+    def item(self) -> TagItem:
+        return self.new[0].item
+
+
+def _retrieved(
+    items: pl.DataFrame,
+    catalog: Catalog,
+    split: Split,
+    rows: npt.NDArray[np.int64],
+    held_out: bool,
+    progress: Callable[[float], None],
+) -> list[_Asked]:
+    without_fold = [split.counts(catalog, fold, held_out) for fold in range(FOLDS)]
+    everything = LabelCounts.build(catalog, None if held_out else split.rows(catalog, False))
+    asked = []
     for number, row in enumerate(rows.tolist()):
-        text = int(catalog.text_of_row[row])
-        part = counts[int(fold_of_text[text])]
-        found.append(tagging.retrieve(catalog, part, tag_item(items, catalog, row), catalog.vectors[text]))
-        parts.append(part)
-        if number % 100 == 0:
-            progress("tags: evidence", number / len(rows))
-    answers: dict[int, LLMTags] = {}
-    if llm is not None and len(rows):
-        asked = sorted(rng.choice(len(rows), min(llm_examples, len(rows)), replace=False).tolist())
-        requests = {number: tagging.prompt(template, catalog, found[number]) for number in asked}
-        codes = {label: code for code, label in enumerate(catalog.labels)}
-        results = await ask_all(
-            llm,
-            {number: request for number, request in requests.items() if request is not None},
-            lambda done: progress("tags: asking the LLM", done),
+        unit = int(split.unit[row])
+        item, vector = tag_item(items, catalog, row), catalog.vectors[int(catalog.text_of_row[row])]
+        cold, others = without_fold[int(split.fold[unit])], everything.without(catalog, row)
+        seen = tagging.retrieve(catalog, others, item, vector)
+        asked.append(
+            _Asked(
+                (tagging.retrieve(catalog, cold, item, vector), cold),
+                (seen, others) if seen.known else None,
+                int(catalog.label_of_row[row]),
+                unit,
+            )
         )
-        answers = {number: tagging.read_choices(result, "tags", codes) for number, result in results.items()}
-    matrices, right, group = [], [], []
+        if number % 100 == 0:
+            progress(number / len(rows))
+    return asked
+
+
+async def _ask(
+    llm: LLMEngine | None,
+    most: int,
+    catalog: Catalog,
+    template: Prompt,
+    examples: Sequence[_Asked],
+    rng: np.random.Generator,
+    progress: Callable[[str, float], None],
+) -> dict[int, LLMTags]:
+    """The LLM's choices for some of the examples, by their numbers."""
+    if llm is None or not examples:
+        return {}
+    asked = sorted(rng.choice(len(examples), min(most, len(examples)), replace=False).tolist())
+    requests = {number: tagging.prompt(template, catalog, examples[number].new[0]) for number in asked}
+    results = await ask_all(
+        llm,
+        {number: request for number, request in requests.items() if request is not None},
+        lambda done: progress("tags: asking the LLM", done),
+    )
+    codes = tagging.vocabulary(catalog.labels).codes
+    return {number: tagging.read_choices(result, "tags", codes) for number, result in results.items()}
+
+
+def _proposals(
+    catalog: Catalog,
+    graph: KnowledgeGraph,
+    examples: Sequence[_Asked],
+    answers: Mapping[int, LLMTags],
+    rng: np.random.Generator | None,
+) -> tuple[Proposals, dict[str, Any]]:
+    """What is proposed for the examples, and what to say of it. ``rng`` None: only the views that are certified."""
+    parts: list[Proposals] = []
     proposed = llm_right = 0
-    for number, row in enumerate(rows.tolist()):
-        gold = int(catalog.label_of_row[row])
-        proposed += gold in found[number].proposed
-        view = product_view(found[number].item.title, found[number].item.text, found[number].item.attributes)
-        names = [catalog.labels[label] for label in found[number].proposed]
-        judged = judge_tags(graph, "item", view, names, "index")
-        agreement = {label: judged.agreement.get(catalog.labels[label], 0.0) for label in found[number].proposed}
-        versions: list[LLMTags | None] = [None]
-        if number in answers:
-            versions.append(answers[number])
-            llm_right += bool(answers[number].labels) and answers[number].labels[0] == gold
-        # A seller names the brand and not the maker, or neither: evidence that may be absent must be absent here too.
-        bare = replace(found[number], item=_with_some_attributes(found[number].item, rng))
-        for answer, view_of in [*((answer, found[number]) for answer in versions), (versions[-1], bare)]:
-            matrices.append(tagging.evidence(catalog, parts[number], view_of, view_of.proposed, answer, agreement))
-            right.append(np.array([label == gold for label in found[number].proposed], bool))
-            group.append(np.full(len(found[number].proposed), number, np.int64))
+    for number, example in enumerate(examples):
+        proposed += example.gold in example.new[0].proposed
+        answer = answers.get(number)
+        llm_right += answer is not None and answer.labels[:1] == (example.gold,)
+        both = [example.new, *([example.known] if example.known is not None else [])]
+        labels = tuple(dict.fromkeys(label for found, _ in both for label in found.proposed))
+        judged = _judged(catalog, graph, example.item, labels)
+        for (found, counts), (named, alone) in zip(both, (EVIDENCE[2:], EVIDENCE[:2])):
+            whole = tagging.evidence(catalog, counts, found, found.proposed, None, judged.agreement)
+            matrices: list[tuple[FloatMatrix, str]] = [(whole, named), (tagging.words_alone(whole), alone)]
+            if answer is not None and found is example.new[0]:
+                whole = tagging.evidence(catalog, counts, found, found.proposed, answer, judged.agreement)
+                matrices.append((whole, OTHER))
+            if rng is not None and found is example.new[0]:
+                matrices.append((tagging.some_attributes(whole, rng), OTHER))
+            parts += [_part(example, number, found.proposed, judged.vetoed, matrix, view) for matrix, view in matrices]
     facts = {
-        "examples": len(rows),
-        "candidate_recall": proposed / max(1, len(rows)),
+        "examples": len(examples),
+        "candidate_recall": proposed / max(1, len(examples)),
         "llm_examples": len(answers),
         "llm_accuracy": llm_right / len(answers) if answers else None,
-        "prompt": {template.name: template.version},
-        "seed": seed,
     }
-    return TagExamples(
-        np.concatenate(matrices) if matrices else np.empty((0, len(TAG_COLUMNS)), np.float32),
-        np.concatenate(right) if right else np.empty(0, bool),
-        np.concatenate(group) if group else np.empty(0, np.int64),
-        facts,
+    return Proposals.joined(parts, len(TAG_COLUMNS)), facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The graph's view by label code."""
+
+    agreement: Mapping[int, float]
+    vetoed: frozenset[int]
+
+
+def _judged(catalog: Catalog, graph: KnowledgeGraph, item: TagItem, labels: Sequence[int]) -> _Judged:
+    names = {catalog.labels[label]: label for label in labels}
+    judged = judge_tags(graph, "item", product_view(item.title, item.text, item.attributes), list(names), "index")
+    return _Judged(
+        {names[name]: value for name, value in judged.agreement.items()},
+        frozenset(names[name] for name in (*judged.conflicts, *judged.doubts)),
+    )
+
+
+def _part(
+    example: _Asked,
+    number: int,
+    labels: Sequence[int],
+    vetoed: frozenset[int],
+    matrix: npt.NDArray[np.float32],
+    view: str,
+) -> Proposals:
+    n = len(labels)
+    return Proposals(
+        matrix,
+        np.array([label == example.gold for label in labels], bool),
+        np.full(n, example.unit, np.int64),
+        np.full(n, number, np.int64),
+        np.full(n, VIEWS.index(view), np.int8),
+        np.array(labels, np.int64),
+        np.array([label in vetoed for label in labels], bool),
     )
 
 
@@ -126,19 +264,24 @@ def tag_item(items: pl.DataFrame, catalog: Catalog, row: int) -> TagItem:
     return TagItem(record["title"], record["text"] or "", attributes)
 
 
-def _with_some_attributes(item: TagItem, rng: np.random.Generator) -> TagItem:
-    """The item with each attribute kept by the toss of a coin."""
-    kept = {name: value for name, value in item.attributes.items() if rng.random() < 0.5}
-    return replace(item, attributes=kept if rng.random() < 0.7 else {})
-
-
-def fit(config: GuardrailConfig, examples: TagExamples, facts: Mapping[str, Any]) -> XGBoostGuardrail:
-    return guardrail.fit(
+def fit(
+    config: TagConfig,
+    examples: TagExamples,
+    items: pl.DataFrame,
+    catalog: Catalog,
+    label_column: str,
+    facts: Mapping[str, Any],
+) -> XGBoostGuardrail:
+    """The guardrail, with the certificate of the units that were held out from it in its manifest."""
+    fitted, probability = guardrail.fit_held_out(
         config,
         TAG_COLUMNS,
-        examples.matrix,
-        examples.right,
-        examples.group,
+        examples.learn.matrix,
+        examples.learn.right,
+        examples.learn.group,
         {**examples.facts, **facts},
         tagging.MONOTONE,
     )
+    groups = units.group_of_label(items, label_column)
+    policy, gold = certified(config, fitted, examples.learn, probability, examples.held_out, catalog, groups)
+    return fitted.with_facts({MANIFEST_KEY: policy.to_dict(), "gold": gold})

@@ -163,14 +163,22 @@ class RuleGraph:
                     found.append((fact, self._message(fact, proof), proof))
         return sorted(found, key=lambda each: each[0])
 
-    def extend(self, facts: Iterable[Fact], source: str, *, predicted: Iterable[Predicted] = ()) -> RuleGraph:
+    def extend(
+        self,
+        facts: Iterable[Fact],
+        source: str,
+        *,
+        predicted: Iterable[Predicted] = (),
+        others: Iterable[tuple[Fact, str]] = (),
+    ) -> RuleGraph:
         """This graph with more asserted facts and all that follows or no longer follows; costs what is new.
 
-        Raises UnknownPredicate, NotANumber, UnknownValue, FactLimitExceeded and TimeLimitExceeded as ``build`` does.
+        ``others``: facts that somebody else told, each with its source. Raises UnknownPredicate, NotANumber,
+        UnknownValue, FactLimitExceeded and TimeLimitExceeded as ``build`` does.
         """
         store = self.store.copy()
         told = Told(store)
-        add_facts(told, [(fact, source) for fact in facts])
+        add_facts(told, [*((fact, source) for fact in facts), *others])
         add_predicted(told, predicted, source)
         update = Update(store, self.limits)
         told.tell(update)

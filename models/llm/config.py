@@ -23,6 +23,10 @@ class LLMConfig(BaseModel):
     """A local folder of safetensors weights with a tokenizer and a chat template, `default` for the embedded
     SmolLM2-135M-Instruct, or for `openai` the vendor's name of the model."""
 
+    adapter: Path | None = None
+    """A local folder with a LoRA adapter for the model (`adapter_config.json` and its weights, as PEFT saves them);
+    None runs the model as it is. `vllm` and `transformers` only: an endpoint names an adapter in `model`."""
+
     weights_dir: Path = Path("workspace/llm")
     """Folder under which the `default` weights are unpacked once (270 MB)."""
 
@@ -49,6 +53,10 @@ class LLMConfig(BaseModel):
     api_key_env: str | None = None
     """`openai` only: NAME of the environment variable that holds the key; None sends no key."""
 
+    stream: bool = True
+    """`openai` only: have the answer sent token by token, so that the time to the first one is known and an answer that
+    does not end is cut off here. False for an endpoint that streams no usage."""
+
     timeout_s: float = Field(default=30.0, gt=0)
     """Seconds one generate() may take, waiting in the engine's queue included, before it raises EngineTimeout."""
 
@@ -57,6 +65,8 @@ class LLMConfig(BaseModel):
         if self.engine == "openai":
             if self.base_url is None or self.model == DEFAULT_MODEL:
                 raise ValueError("engine 'openai' needs base_url and model (the vendor's name of it)")
+            if self.adapter is not None:
+                raise ValueError("engine 'openai' loads no adapter: name it in model, as its server calls it")
         elif self.base_url is not None or self.api_key_env is not None:
             raise ValueError(f"base_url and api_key_env have no meaning for engine {self.engine!r}: remove them")
         return self

@@ -22,10 +22,8 @@ def create(config: LLMConfig) -> LLMEngine:
         return ENGINES[config.engine](config)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        extra = "cpu" if library == "vllm" else "serve"
-        raise MissingExtra(
-            f"LLM engine {config.engine!r} needs {library!r}: pip install 'tandem-rec[{extra}]'"
-        ) from error
+        wanted = {"vllm": "'tandem-rec[cpu]'", "peft": "peft"}.get(library, "'tandem-rec[serve]'")
+        raise MissingExtra(f"LLM engine {config.engine!r} needs {library!r}: pip install {wanted}") from error
 
 
 def _vllm(config: LLMConfig) -> LLMEngine:
@@ -39,6 +37,7 @@ def _vllm(config: LLMConfig) -> LLMEngine:
         threads=config.threads,
         max_concurrency=config.max_concurrency,
         timeout_s=config.timeout_s,
+        adapter=_adapter(config),
     )
 
 
@@ -51,6 +50,7 @@ def _transformers(config: LLMConfig) -> LLMEngine:
         dtype=config.dtype,
         threads=config.threads,
         timeout_s=config.timeout_s,
+        adapter=_adapter(config),
     )
 
 
@@ -66,6 +66,7 @@ def _openai(config: LLMConfig) -> LLMEngine:
         api_key=key,
         timeout_s=config.timeout_s,
         max_concurrency=config.max_concurrency,
+        stream=config.stream,
     )
 
 
@@ -83,3 +84,11 @@ def _folder(config: LLMConfig) -> Path:
     if not (folder / "config.json").is_file():
         raise ArtifactMismatch(f"{folder} holds no model (no config.json): give a folder of safetensors or 'default'")
     return folder
+
+
+def _adapter(config: LLMConfig) -> Path | None:
+    if config.adapter is not None and not (config.adapter / "adapter_config.json").is_file():
+        raise ArtifactMismatch(
+            f"{config.adapter} holds no LoRA adapter (no adapter_config.json): give the folder PEFT saved it to"
+        )
+    return config.adapter

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import math
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import EngineTimeout, EngineUnavailable
+from models.llm.adapter import model_id
 from models.llm.grammar import Constraint, GrammarCompiler, schema_text
 from models.llm.tokenization import prompt_tokens, token_texts
-from models.llm.weights import weights_id
 from models.ports import LLMRequest, LLMResult, Token
 
 if TYPE_CHECKING:
@@ -22,20 +25,37 @@ if TYPE_CHECKING:
 class TransformersEngine:
     """A causal LM on a GPU where there is one, else on CPUs; requests wait for each other in order of arrival."""
 
-    def __init__(self, folder: Path, *, max_model_len: int, dtype: str, threads: int | None, timeout_s: float) -> None:
-        """Load the weights; seconds. ``threads`` is torch's, so the whole process's. Raises EngineUnavailable."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_model_len: int,
+        dtype: str,
+        threads: int | None,
+        timeout_s: float,
+        adapter: Path | None = None,
+    ) -> None:
+        """Load the weights; seconds. ``threads`` is torch's, so the whole process's.
+
+        Raises EngineUnavailable, or ModuleNotFoundError where an adapter is given and ``peft`` is not installed.
+        """
+        if adapter is not None:
+            importlib.import_module("peft")  # transformers would say so in a text of its own, after seconds
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model_id = weights_id(folder)
+        self.model_id = model_id(folder, adapter)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, dtype=getattr(torch, dtype)
-            ).to(self._device)
+            )
+            if adapter is not None:
+                self._model.load_adapter(str(adapter), local_files_only=True)
+            self._model.to(self._device)
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineUnavailable(f"transformers cannot load {folder}: {error}") from error
         self._model.eval()
@@ -56,10 +76,13 @@ class TransformersEngine:
         prompt = prompt_tokens(self._tokenizer, request, self._max_model_len)
         constraint = None if request.json_schema is None else schema_text(request.json_schema)
         abandoned = threading.Event()
+        started = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await loop.run_in_executor(self._pool, self._complete, request, prompt, constraint, abandoned)
+                return await loop.run_in_executor(
+                    self._pool, self._complete, request, prompt, constraint, abandoned, started
+                )
         except TimeoutError:
             raise EngineTimeout(
                 f"transformers ({self.model_id}) did not answer within {self._timeout_s} s: "
@@ -75,7 +98,7 @@ class TransformersEngine:
         self._model = None
 
     def _complete(
-        self, request: LLMRequest, prompt: list[int], schema: str | None, abandoned: threading.Event
+        self, request: LLMRequest, prompt: list[int], schema: str | None, abandoned: threading.Event, started: float
     ) -> LLMResult:
         import torch
 
@@ -97,9 +120,9 @@ class TransformersEngine:
                 **sampling,
             )
         self._refuse_if_closed()
-        return self._result(prompt, output[0, len(prompt) :].tolist(), watch)
+        return self._result(prompt, output[0, len(prompt) :].tolist(), watch, started)
 
-    def _result(self, prompt: list[int], ids: list[int], watch: _Watch) -> LLMResult:
+    def _result(self, prompt: list[int], ids: list[int], watch: _Watch, started: float) -> LLMResult:
         ended = ids[-1] in self._end_ids()
         logprobs = watch.logprobs(ids)
         texts = token_texts(self._tokenizer.decode, ids[:-1] if ended else ids)
@@ -109,6 +132,7 @@ class TransformersEngine:
             prompt_tokens=len(prompt),
             completion_tokens=len(ids),
             tokens=tuple(Token(text, logprob) for text, logprob in zip(texts, logprobs)),
+            first_token_s=watch.first_at - started,
         )
 
     def _end_ids(self) -> Sequence[int]:
@@ -128,10 +152,14 @@ class _Watch:
         self._constraint = constraint
         self._chosen: list[float] = []
         self._latest: torch.Tensor | None = None
+        self.first_at = math.nan
+        """When the first token was known, by `time.perf_counter`."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         generated = input_ids[0, self._prompt_length :].tolist()
         self._note(generated)
+        if self._latest is None:
+            self.first_at = time.perf_counter()
         self._latest = scores[0].float().log_softmax(dim=-1)
         if self._constraint is not None:
             scores = scores.clone()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import EngineTimeout, EngineUnavailable
+from models.llm.adapter import model_id, vllm_rank
 from models.llm.grammar import schema_text
 from models.llm.tokenization import prompt_tokens, token_texts
-from models.llm.weights import weights_id
 from models.ports import LLMRequest, LLMResult, Token
 
 _ENVIRONMENT = {
@@ -40,6 +40,7 @@ class VLLMEngine:
         threads: int | None,
         max_concurrency: int,
         timeout_s: float,
+        adapter: Path | None = None,
     ) -> None:
         """Start the child process and load the weights; about a minute. Raises EngineUnavailable."""
         for name, value in _ENVIRONMENT.items():
@@ -64,8 +65,11 @@ class VLLMEngine:
             disable_log_stats=True,
             load_format="safetensors",
             use_tqdm_on_load=False,
+            enable_lora=adapter is not None,
+            max_lora_rank=16 if adapter is None else vllm_rank(adapter),
         )
-        self.model_id = weights_id(folder)
+        self.model_id = model_id(folder, adapter)
+        self._lora = None if adapter is None else _lora(adapter)
         self._max_model_len = max_model_len
         self._timeout_s = timeout_s
         self._numbers = itertools.count()
@@ -127,7 +131,7 @@ class VLLMEngine:
 
     async def _last_output(self, prompt: list[int], parameters: Any, number: str) -> Any:
         output = None
-        outputs = self._engine.generate({"prompt_token_ids": prompt}, parameters, number)
+        outputs = self._engine.generate({"prompt_token_ids": prompt}, parameters, number, lora_request=self._lora)
         async with contextlib.aclosing(outputs):
             async for output in outputs:  # noqa: B007
                 pass
@@ -152,6 +156,12 @@ class VLLMEngine:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise EngineUnavailable(f"vLLM ({self.model_id}) is closed: create the engine again")
+
+
+def _lora(adapter: Path) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, 1, str(adapter))
 
 
 def _sampling(request: LLMRequest) -> Any:

@@ -60,6 +60,7 @@ class Answer:
     """An LLM's result and what it cost this request.
 
     ``usage`` counts every engine call made for it (retries, repair), not only the last. ``target``: who answered.
+    ``problem`` is "truncated" or nothing: an answer with any other is never given.
     """
 
     result: LLMResult
@@ -68,6 +69,21 @@ class Answer:
     cache: Literal["", "exact", "semantic"] = ""
     attempts: int = 1
     repaired: bool = False
+    problem: Problem = ""
+
+
+_USAGE = "tandem_usage"
+
+
+def note_usage(error: BaseException, usage: Usage) -> None:
+    """Keep with an error what the ask that ends with it has cost."""
+    setattr(error, _USAGE, usage)
+
+
+def usage_of(error: BaseException) -> Usage:
+    """What the ask that raised this had cost by then; nothing where the gateway did not raise it."""
+    usage: Usage = getattr(error, _USAGE, Usage())
+    return usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,23 @@ class Redactor(Protocol):
     def redact(self, text: str) -> Redacted: ...
 
 
+class Validator(Protocol):
+    """Tells what is wrong with an answer, and what to ask for instead. Pure; called on every answer."""
+
+    def problem(self, ask: Ask, result: LLMResult) -> Problem:
+        """ "" for an answer that fits ``ask.request`` (schema, length) and passes ``ask.check``."""
+        ...
+
+    def mend(self, ask: Ask, result: LLMResult) -> LLMResult | None:
+        """The same answer without what can be taken off it here (a code fence, text around the JSON); None if nothing
+        can be."""
+        ...
+
+    def repair(self, ask: Ask, result: LLMResult, problem: Problem) -> LLMRequest | None:
+        """What to ask the engine once more; None where asking again is pointless."""
+        ...
+
+
 class Moderator(Protocol):
     """Tells what may not be said to a customer."""
 
@@ -115,8 +148,11 @@ class Moderator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of an engine. ``error``: class name of what it raised, "" where it answered. ``first_token_s``: NaN where
-    the engine does not tell. ``shadow``: called to be compared, never served. ``repair``: the second try of an answer."""
+    """One call of an engine.
+
+    ``error``: class name of what it raised, "" where it answered. ``first_token_s``: NaN where the engine does not
+    tell. ``shadow``: called to be compared, never served. ``repair``: the second try of an answer.
+    """
 
     target: str
     model: str
@@ -147,9 +183,17 @@ BreakerState = Literal["closed", "open", "half_open"]
 class Observer(Protocol):
     """Is told what happens in the gateway: metrics, traces, logs, quality monitors, the context store. Never raises."""
 
-    def attempted(self, ask: Ask, attempt: Attempt) -> None: ...
+    def asked(self, ask: Ask) -> None:
+        """Told first of all."""
+        ...
 
-    def ended(self, ask: Ask, outcome: Outcome) -> None: ...
+    def attempted(self, ask: Ask, attempt: Attempt) -> None:
+        """Told once for each ``rendered``."""
+        ...
+
+    def ended(self, ask: Ask, outcome: Outcome) -> None:
+        """Told once for each ``asked``, last of all; a caller that went away has the error CancelledError."""
+        ...
 
     def breaker(self, target: str, state: BreakerState) -> None: ...
 

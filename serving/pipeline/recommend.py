@@ -19,14 +19,19 @@ from models import coldstart
 from models.coldstart import ColdCandidates, Described
 from models.errors import ModelError
 from models.ports import Contribution
+from models.prompts import Prompt
 from models.tagging import LLMTags, read_choices
 from serving.clock import RequestClock
+from serving.errors import BudgetExceeded
+from serving.gateway.ports import Ask, usage_of
 from serving.messages import Judged, Recommendation, RecommendedItem, RecommendQuery, Usage
 from serving.pipeline.rules import Rules, item_proofs, resolve
 from serving.services import Scorer, Services
 
 _log = logging.getLogger(__name__)
 _REASONS = 4
+COLD_TASK = "cold_start"
+"""What the gateway, its metrics and the prompt registry call the words of a stranger."""
 _NOBODY = Person({}, {})
 
 
@@ -123,7 +128,8 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
         )
     clock.check("the LLM")
     with clock.stage("llm"):
-        llm, usage = await _ask_llm(services, described, rules, clock)
+        prompt = services.prompts[COLD_TASK].of(query.user_id)
+        llm, usage = await _ask_llm(services, query, prompt, described, rules, clock)
     clock.check("the guardrail")
     with clock.stage("rules"):
         labels = labels_that_serve(
@@ -148,7 +154,11 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
     with clock.stage("ordering"):
         probability, stranger = both[: len(matrix)], both[len(matrix) :]
         # Popular items need no guardrail: they are what a stranger is shown anyway. All else must not be rejected.
-        kept = found.by_popularity | np.array([judge.verdict(float(p)) != "reject" for p in probability], bool)
+        verdicts = [judge.verdict(float(p)) for p in probability]
+        if llm is not None:
+            said = [verdicts[at] for at in np.flatnonzero(found.by_llm)]
+            services.told.judged(query.request_id, COLD_TASK, prompt.id, said or ["abstain"])
+        kept = found.by_popularity | np.array([verdict != "reject" for verdict in verdicts], bool)
         found, matrix = _keep(found, kept), matrix[kept]
         probability, stranger = probability[kept], stranger[kept]
         order = coldstart.order_for_person(
@@ -183,25 +193,29 @@ async def _explain(
 
 
 async def _ask_llm(
-    services: Services, described: Described, rules: Rules, clock: RequestClock
+    services: Services, query: RecommendQuery, prompt: Prompt, described: Described, rules: Rules, clock: RequestClock
 ) -> tuple[LLMTags | None, Usage]:
     """The LLM's categories, or None and the reason among the degraded stages."""
-    request = coldstart.prompt(
-        services.prompts["cold_start"], services.catalog, described, rules.banned_labels(services)
-    )
+    request = coldstart.prompt(prompt, services.catalog, described, rules.banned_labels(services))
     if request is None:
         return None, Usage()
-    try:
-        answer = await services.gateway.ask(request, clock.remaining_s - services.llm_reserve_s)
-    except ModelError as error:
-        clock.degrade("llm", str(error))
-        return None, Usage()
     codes = {label: code for code, label in enumerate(services.catalog.labels)}
-    chosen = read_choices(answer.result, "categories", codes)
-    if not chosen.labels:
-        clock.degrade("llm", "the LLM named no known category")
-        return None, answer.usage
-    return chosen, answer.usage
+    asked = Ask(
+        COLD_TASK,
+        request,
+        clock.remaining_s - services.llm_reserve_s,
+        prompt.id,
+        query.request_id,
+        query.tenant,
+        query.user_id,
+        check=lambda result: "" if read_choices(result, "categories", codes).labels else "taxonomy",
+    )
+    try:
+        answer = await services.gateway.ask(asked)
+    except (ModelError, BudgetExceeded) as error:
+        clock.degrade("llm", str(error))
+        return None, usage_of(error)
+    return read_choices(answer.result, "categories", codes), answer.usage
 
 
 def _avoidable(services: Services, person: Person) -> dict[str, Proof]:

@@ -1,20 +1,27 @@
-"""Score: the ensemble's judgement of anybody's LLM output. Claims in; probability, verdict, reasons and proofs out."""
+"""Score: the ensemble's judgement of anybody's LLM output. Claims in; probability, verdict, reasons and proofs out.
+
+The guardrail is asked once for all claims on tags and once for all on candidates; an item that several claims are about
+is looked up once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from graph.wants import read_person, serves_any
 from models import coldstart, tagging
+from models.ports import FloatMatrix
 from models.tagging import LLMTags
 from serving.clock import RequestClock
-from serving.errors import NotReady
+from serving.errors import InvalidRequest, NotReady
 from serving.messages import CandidateClaim, Judgement, ScoreQuery, Scoring, TagClaim
 from serving.pipeline.rules import item_proofs, resolve
-from serving.pipeline.tag import UNNAMED, by_code, judge_labels, retrieve
-from serving.services import Judge, Services
+from serving.pipeline.verdicts import UNNAMED, Considered, consider, decide, retrieve, tag_parts
+from serving.services import Services
 
 _REASONS = 4
 _CATALOG = Judgement(0.0, "reject", "catalog")
@@ -22,72 +29,159 @@ _TAXONOMY = Judgement(0.0, "reject", "taxonomy")
 
 
 async def score(services: Services, query: ScoreQuery, clock: RequestClock) -> Scoring:
-    """One judgement per claim. A tag outside the taxonomy or an item outside the catalog is rejected by that name."""
-    judgements = []
+    """One judgement per claim. A tag outside the taxonomy or an item outside the catalog is rejected by that name.
+
+    A tag is accepted where `tag` would accept it: what the claimant's LLM says of its own certainty moves the
+    probability, and no certificate is about it.
+    """
+    tags = {number: claim for number, claim in enumerate(query.claims) if isinstance(claim, TagClaim)}
+    candidates = {number: claim for number, claim in enumerate(query.claims) if isinstance(claim, CandidateClaim)}
     with clock.stage("ensemble"):
-        for claim in query.claims:
-            clock.check("the next claim")
-            if isinstance(claim, TagClaim):
-                judgements.append(await _score_tag(services, claim))
-            else:
-                judgements.append(await _score_candidate(services, claim))
-    return Scoring(clock.header(query.request_id, services.release.id), tuple(judgements))
+        judgements = {
+            **(await _score_tags(services, tags, clock) if tags else {}),
+            **(await _score_candidates(services, candidates, clock) if candidates else {}),
+        }
+    return Scoring(
+        clock.header(query.request_id, services.release.id),
+        tuple(judgements[number] for number in range(len(query.claims))),
+    )
 
 
-def _needed(judge: Judge | None, what: str) -> Judge:
-    if judge is None:
-        raise NotReady(f"this release has no guardrail for {what}; the catalog has too little gold to train one")
-    return judge
-
-
-def _llm(label: int, logprob: float | None) -> LLMTags | None:
+def _llm(label: int, logprob: float | None) -> LLMTags:
     """The claim as an LLM's only choice; a claim without a log-probability still says that an LLM made it."""
     return LLMTags((label,), (float("nan") if logprob is None else logprob,))
 
 
-async def _score_tag(services: Services, claim: TagClaim) -> Judgement:
-    judge = _needed(services.tag_judge, "tags")
-    codes = {label: code for code, label in enumerate(services.catalog.labels)}
-    label = codes.get(claim.tag)
-    if label is None:
-        return _TAXONOMY
-    found = await retrieve(services, claim.item)
-    judged = judge_labels(services, claim.item_id or UNNAMED, claim.item, [label], "claim")
-    matrix = tagging.evidence(
-        services.catalog,
-        services.counts,
-        found,
-        [label],
-        _llm(label, claim.llm_logprob),
-        by_code(services, judged, [label]),
-    )
-    probability = float((await judge.score(matrix))[0])
-    (reasons,) = await judge.explain(matrix, _REASONS)
-    conflict = judged.conflicts.get(claim.tag)
-    if conflict is not None:
-        return Judgement(probability, "reject", "graph", reasons, (conflict,))
-    return Judgement(probability, judge.verdict(probability), "guardrail", reasons)
+# --- tags ------------------------------------------------------------------------------------------------------------
 
 
-async def _score_candidate(services: Services, claim: CandidateClaim) -> Judgement:
-    judge = _needed(services.cold_judge, "candidates")
-    row = services.table.row_of(claim.item_id)
-    if row < 0:
-        return _CATALOG
-    person = read_person(services.graph, claim.profile_text)
-    wants = list(person.wants)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    """An item that claims are about: its labels, and by claim the label's place and evidence that an LLM claims it."""
+
+    considered: Considered
+    claimed: Mapping[int, tuple[int, FloatMatrix]]
+
+    @property
+    def asked(self) -> list[FloatMatrix]:
+        return [self.considered.certified, *(row for _, row in self.claimed.values())]
+
+
+async def _score_tags(services: Services, claims: Mapping[int, TagClaim], clock: RequestClock) -> dict[int, Judgement]:
+    judge, policy = tag_parts(services)
+    codes = tagging.vocabulary(services.catalog.labels).codes
+    judgements: dict[int, Judgement] = {}
+    about: dict[tuple[object, ...], dict[int, TagClaim]] = {}
+    for number, claim in claims.items():
+        if not claim.item.title.strip():
+            raise InvalidRequest(
+                f"claims[{number}].tag.item.title is empty; give the product's name as its seller writes it"
+            )
+        if claim.tag in codes:
+            said = claim.item
+            key = (claim.item_id, said.title, said.text, *sorted(said.attributes.items()))
+            about.setdefault(key, {})[number] = claim
+        else:
+            judgements[number] = _TAXONOMY
+    items = []
+    for same in about.values():
+        clock.check("the next claim")
+        items.append(await _consider(services, same))
+    if not items:
+        return judgements
+    scores = await judge.score(np.concatenate([matrix for item in items for matrix in item.asked]))
+    reasons = iter(await judge.explain(np.concatenate([row for i in items for _, row in i.claimed.values()]), _REASONS))
+    at = 0
+    for item in items:
+        many = len(item.considered.labels)
+        certified = scores[at : at + many]
+        at += many
+        for number, (place, _) in item.claimed.items():
+            probability = certified.copy()
+            probability[place] = scores[at]
+            at += 1
+            (decision,) = decide(policy, item.considered, probability, certified, (place,))
+            judgements[number] = Judgement(
+                float(probability[place]),
+                decision.verdict,
+                decision.decided_by,
+                next(reasons),
+                decision.facts,
+                decision.warrant,
+            )
+    return judgements
+
+
+async def _consider(services: Services, claims: Mapping[int, TagClaim]) -> _Item:
+    """``claims``: all about one item."""
+    _, policy = tag_parts(services)
+    first = next(iter(claims.values()))
+    found = await retrieve(services, first.item)
+    codes = tagging.vocabulary(services.catalog.labels).codes
+    labels = tuple(codes[claim.tag] for claim in claims.values())
+    considered = consider(services, policy, first.item_id or UNNAMED, found, None, "claim", labels)
+    claimed = {}
+    for (number, claim), label in zip(claims.items(), labels):
+        agreement = {label: considered.judged.agreement.get(claim.tag, 0.0)}
+        said = _llm(label, claim.llm_logprob)
+        row = tagging.evidence(services.catalog, services.counts, found, [label], said, agreement)
+        claimed[number] = considered.labels.index(label), row
+    return _Item(considered, claimed)
+
+
+# --- candidates ------------------------------------------------------------------------------------------------------
+
+
+async def _score_candidates(
+    services: Services, claims: Mapping[int, CandidateClaim], clock: RequestClock
+) -> dict[int, Judgement]:
+    judge = services.cold_judge
+    if judge is None:
+        raise NotReady("this release has no guardrail for candidates; the catalog has too little gold to train one")
+    judgements: dict[int, Judgement] = {}
+    known: dict[int, int] = {}
+    for number, claim in claims.items():
+        row = services.table.row_of(claim.item_id)
+        if row < 0:
+            judgements[number] = _CATALOG
+        else:
+            known[number] = row
+    matrices: dict[int, FloatMatrix] = {}
+    for profile in dict.fromkeys(claims[number].profile_text for number in known):
+        clock.check("the next claim")
+        same = [number for number in known if claims[number].profile_text == profile]
+        matrices |= await _described(services, profile, {number: (claims[number], known[number]) for number in same})
+    if not matrices:
+        return judgements
+    numbers = list(matrices)
+    matrix = np.concatenate([matrices[number] for number in numbers])
+    probability, reasons = await judge.score(matrix), await judge.explain(matrix, _REASONS)
+    for at, number in enumerate(numbers):
+        row = known[number]
+        person = read_person(services.graph, claims[number].profile_text)
+        avoids = {name: proof for name, proof in person.avoids.items() if name in services.properties.names}
+        likely = float(probability[at])
+        if not resolve(services, (), (), (), avoids).allowed(services, np.array([row], np.int64))[0]:
+            judgements[number] = Judgement(likely, "reject", "graph", reasons[at], (*avoids.values(),))
+        else:
+            facts = item_proofs(services, row, list(person.wants))
+            judgements[number] = Judgement(likely, judge.verdict(likely), "guardrail", reasons[at], facts)
+    return judgements
+
+
+async def _described(
+    services: Services, profile: str, claims: Mapping[int, tuple[CandidateClaim, int]]
+) -> dict[int, FloatMatrix]:
+    """Evidence [1, columns] by claim; ``claims``: those of one profile, with their items' rows."""
+    wants: Sequence[str] = list(read_person(services.graph, profile).wants)
     described = await asyncio.get_running_loop().run_in_executor(
-        services.workers, coldstart.describe, services.catalog, services.embedder, claim.profile_text, wants
+        services.workers, coldstart.describe, services.catalog, services.embedder, profile, wants
     )
-    rows = np.array([row], np.int64)
-    label = int(services.catalog.label_of_row[row])
-    llm = _llm(label, claim.llm_logprob) if label >= 0 else None
-    serves = serves_any(services.properties, rows, wants)
-    matrix = coldstart.evidence(services.catalog, services.demand, described, rows, llm, serves)
-    probability = float((await judge.score(matrix))[0])
-    (reasons,) = await judge.explain(matrix, _REASONS)
-    facts = item_proofs(services, row, wants)
-    avoids = {name: proof for name, proof in person.avoids.items() if name in services.properties.names}
-    if not resolve(services, (), (), (), avoids).allowed(services, rows)[0]:
-        return Judgement(probability, "reject", "graph", reasons, (*avoids.values(),))
-    return Judgement(probability, judge.verdict(probability), "guardrail", reasons, facts)
+    found = {}
+    for number, (claim, row) in claims.items():
+        rows = np.array([row], np.int64)
+        label = int(services.catalog.label_of_row[row])
+        llm = _llm(label, claim.llm_logprob) if label >= 0 else None
+        serves = serves_any(services.properties, rows, wants)
+        found[number] = coldstart.evidence(services.catalog, services.demand, described, rows, llm, serves)
+    return found

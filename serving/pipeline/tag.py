@@ -2,81 +2,58 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 
 import numpy as np
 
-from graph.tags import TagJudgement, implied_tags, judge_tags
+from graph.tags import implied_tags
 from models import tagging
 from models.errors import ModelError
+from models.ports import Contribution, FloatVector
+from models.prompts import Prompt
 from models.tagging import LLMTags, Retrieved, TagItem
-from models.text import embedding_text, product_view
+from models.text import product_view
 from serving.clock import RequestClock
-from serving.errors import InvalidRequest, NotReady
+from serving.errors import BudgetExceeded, InvalidRequest
+from serving.gateway.ports import Ask, usage_of
+from serving.gateway.semantic import tag_meaning
 from serving.messages import ProposedTag, Tagging, TagQuery, Usage
+from serving.pipeline.verdicts import UNNAMED, Considered, Decision, consider, decide, retrieve, tag_parts
 from serving.services import Services
 
 _REASONS = 4
-UNNAMED = "item"
-"""What facts and proofs call a product without an id."""
+TASK = "tag"
+"""What the gateway, its metrics and the prompt registry call this."""
 
 
 async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Tagging:
     """Tags with verdicts; abstains where none is worth a person's look. Raises InvalidRequest, NotReady."""
-    judge = services.tag_judge
-    if judge is None:
-        raise NotReady(
-            "this release has no tag guardrail: the catalog has no label column or too few labelled items. "
-            "Ingest with --label-column and train again"
-        )
-    item = query.item
+    judge, policy = tag_parts(services)
+    item, item_id = query.item, query.item_id or UNNAMED
     if not item.title.strip():
         raise InvalidRequest("item.title is empty; give the product's name as its seller writes it")
     with clock.stage("index"):
         found = await retrieve(services, item)
     clock.check("the LLM")
+    # An experiment divides products as it divides users: one product, one version.
+    prompt = services.prompts[TASK].of(query.item_id or item.title)
     with clock.stage("llm"):
-        llm, usage = await _ask_llm(services, found, clock)
+        llm, usage = await _ask_llm(services, query, prompt, found, clock)
     clock.check("the guardrail")
     with clock.stage("graph"):
-        item_id = query.item_id or UNNAMED
-        labels = [*dict.fromkeys([*(llm.labels if llm else ()), *found.proposed])]
-        judged = judge_labels(services, item_id, item, labels, "llm" if llm else "index")
+        considered = consider(services, policy, item_id, found, llm, "llm" if llm else "index")
     with clock.stage("guardrail"):
-        matrix = tagging.evidence(
-            services.catalog, services.counts, found, labels, llm, by_code(services, judged, labels)
-        )
-        probability = await judge.score(matrix)
-        order = np.argsort(-probability, kind="stable")[: query.max_tags]
-        reasons = await judge.explain(np.ascontiguousarray(matrix[order]), _REASONS)
-        tags: list[ProposedTag] = []
-        for place, at in enumerate(order.tolist()):
-            label = services.catalog.labels[labels[at]]
-            conflict = judged.conflicts.get(label)
-            verdict = "reject" if conflict else judge.verdict(float(probability[at]))
-            # One product has one category: of several likely ones the likeliest is accepted, a person sees the others.
-            if verdict == "accept" and any(found_tag.verdict == "accept" for found_tag in tags):
-                verdict = "review"
-            logprob = llm.logprobs[llm.labels.index(labels[at])] if llm and labels[at] in llm.labels else None
-            span = tagging.evidence_span(item, label)
-            tags.append(
-                ProposedTag(
-                    label,
-                    float(probability[at]),
-                    verdict,
-                    _sources(found, llm, labels[at]),
-                    "graph" if conflict else "guardrail",
-                    span,
-                    (conflict,) if conflict else (),
-                    reasons[place],
-                    None if logprob is None or math.isnan(logprob) else logprob,
-                    (item.title if span[0] == "title" else item.text)[span[1] : span[2]] if span else "",
-                )
-            )
+        scores = await judge.score(np.concatenate(considered.asked))
+        probability, score = scores[: len(considered.labels)], scores[-len(considered.labels) :]
+        decisions = decide(policy, considered, probability, score)
+        order = _shown(probability, decisions, query.max_tags)
+        reasons = await judge.explain(np.ascontiguousarray(considered.matrix[order]), _REASONS)
+        tags = _proposed(services, found, llm, considered, probability, decisions, order, reasons)
     with clock.stage("implications"):
-        accepted = [found_tag.tag for found_tag in tags if found_tag.verdict == "accept"]
-        tags.extend(_implied(services, item_id, item, accepted, tags))
+        tags += _implied(services, item_id, item, tags)
+    if llm is not None:
+        said = [each.verdict for each in tags if "llm" in each.sources]
+        services.told.judged(query.request_id, TASK, prompt.id, said or ["abstain"])
     return Tagging(
         clock.header(query.request_id, services.release.id, usage),
         tuple(tags),
@@ -84,41 +61,74 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
     )
 
 
-async def retrieve(services: Services, item: TagItem) -> Retrieved:
-    """Embed an item (off the event loop) and find its neighbours and candidate labels."""
-    text = embedding_text(item.title, item.text)
-    vectors = await asyncio.get_running_loop().run_in_executor(services.workers, services.embedder.embed, [text])
-    return tagging.retrieve(services.catalog, services.counts, item, vectors[0])
-
-
-def judge_labels(services: Services, item_id: str, item: TagItem, labels: list[int], source: str) -> TagJudgement:
-    """The graph's view of labels for an item."""
-    view = product_view(item.title, item.text, item.attributes)
-    # What the caller says the product's category is, is what is asked here: it must not speak for itself.
-    view.pop("category", None)
-    return judge_tags(services.graph, item_id, view, [services.catalog.labels[label] for label in labels], source)
-
-
-def by_code(services: Services, judged: TagJudgement, labels: list[int]) -> dict[int, float]:
-    """Agreement by label code, as the guardrail's evidence wants it."""
-    return {label: judged.agreement.get(services.catalog.labels[label], 0.0) for label in labels}
-
-
-async def _ask_llm(services: Services, found: Retrieved, clock: RequestClock) -> tuple[LLMTags | None, Usage]:
-    request = tagging.prompt(services.prompts["tag"], services.catalog, found)
+async def _ask_llm(
+    services: Services, query: TagQuery, prompt: Prompt, found: Retrieved, clock: RequestClock
+) -> tuple[LLMTags | None, Usage]:
+    request = tagging.prompt(prompt, services.catalog, found)
     if request is None:
         return None, Usage()
-    try:
-        answer = await services.gateway.ask(request, clock.remaining_s - services.llm_reserve_s)
-    except ModelError as error:
-        clock.degrade("llm", str(error))
-        return None, Usage()
     codes = {services.catalog.labels[label]: label for label in found.choices}
-    chosen = tagging.read_choices(answer.result, "tags", codes)
-    if not chosen.labels:
-        clock.degrade("llm", "the LLM named no known tag")
-        return None, answer.usage
-    return chosen, answer.usage
+    asked = Ask(
+        TASK,
+        request,
+        clock.remaining_s - services.llm_reserve_s,
+        prompt.id,
+        query.request_id,
+        query.tenant,
+        job=query.job,
+        check=lambda result: "" if tagging.read_choices(result, "tags", codes).labels else "taxonomy",
+        meaning=tag_meaning(prompt.id, found, services.catalog.labels, found.vector),
+    )
+    try:
+        answer = await services.gateway.ask(asked)
+    except (ModelError, BudgetExceeded) as error:
+        clock.degrade("llm", str(error))
+        return None, usage_of(error)
+    return tagging.read_choices(answer.result, "tags", codes), answer.usage
+
+
+def _shown(probability: FloatVector, decisions: list[Decision], most: int) -> list[int]:
+    """The likeliest labels, and what is accepted always among them."""
+    order: list[int] = np.argsort(-probability, kind="stable").tolist()
+    accepted = [at for at in order[most:] if decisions[at].verdict == "accept"]
+    return [*order[: most - len(accepted)], *accepted]
+
+
+def _proposed(
+    services: Services,
+    found: Retrieved,
+    llm: LLMTags | None,
+    considered: Considered,
+    probability: FloatVector,
+    decisions: list[Decision],
+    order: list[int],
+    reasons: list[tuple[Contribution, ...]],
+) -> list[ProposedTag]:
+    stems, spans = tagging.vocabulary(services.catalog.labels).stems, tagging.word_spans(found.item)
+    tags = []
+    for at, why in zip(order, reasons):
+        label, decision = considered.labels[at], decisions[at]
+        logprob = llm.logprobs[llm.labels.index(label)] if llm and label in llm.labels else None
+        span = tagging.evidence_span(spans, stems[label])
+        text = ""
+        if span is not None:
+            text = (found.item.title if span[0] == "title" else found.item.text)[span[1] : span[2]]
+        tags.append(
+            ProposedTag(
+                considered.names[at],
+                float(probability[at]),
+                decision.verdict,
+                _sources(found, llm, label),
+                decision.decided_by,
+                span,
+                decision.facts,
+                why,
+                None if logprob is None or math.isnan(logprob) else logprob,
+                text,
+                decision.warrant,
+            )
+        )
+    return tags
 
 
 def _sources(found: Retrieved, llm: LLMTags | None, label: int) -> tuple[str, ...]:
@@ -132,19 +142,17 @@ def _sources(found: Retrieved, llm: LLMTags | None, label: int) -> tuple[str, ..
     return tuple(sources)
 
 
-def _implied(
-    services: Services, item_id: str, item: TagItem, accepted: list[str], tags: list[ProposedTag]
-) -> list[ProposedTag]:
-    """What follows from the accepted tags, as certain as they are."""
-    if not accepted:
+def _implied(services: Services, item_id: str, item: TagItem, tags: list[ProposedTag]) -> list[ProposedTag]:
+    """What follows from the accepted tag, as certain as it is and under its certificate."""
+    accepted = next((tag for tag in tags if tag.verdict == "accept"), None)
+    if accepted is None:
         return []
     view = product_view(item.title, item.text, item.attributes)
     view.pop("category", None)
-    certainty = min(tag.probability for tag in tags if tag.verdict == "accept")
     known = {tag.tag for tag in tags}
-    proofs = implied_tags(services.graph, item_id, view, accepted, "guardrail")
+    proofs = implied_tags(services.graph, item_id, view, [accepted.tag], "guardrail")
     return [
-        ProposedTag(name, certainty, "accept", ("graph",), "graph", facts=(proof,))
+        ProposedTag(name, accepted.probability, "accept", ("graph",), "graph", facts=(proof,), warrant=accepted.warrant)
         for name, proof in proofs.items()
         if name not in known
     ]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import multiprocessing
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,31 @@ class ClosingContract:
             await engine.generate(tag("milk"))
 
 
-class TestOpenAI(ClosingContract, EngineContract):
+class FirstTokenContract:
+    """What engines promise that see their answer grow."""
+
+    async def test_time_to_the_first_token_is_part_of_the_whole(self, engine: LLMEngine) -> None:
+        started = time.perf_counter()
+        result = await engine.generate(tell(20))
+        assert 0 < result.first_token_s < time.perf_counter() - started
+
+
+class TestOpenAI(ClosingContract, FirstTokenContract, EngineContract):
     @pytest_asyncio.fixture(scope="class", loop_scope="module")
     async def engine(self) -> AsyncIterator[LLMEngine]:
         with ChatServer() as server:
             engine = create(LLMConfig(engine="openai", model="m", base_url=server.base_url))
+            yield engine
+            await engine.aclose()
+
+
+class TestOpenAIWhole(ClosingContract, EngineContract):
+    """Without streaming."""
+
+    @pytest_asyncio.fixture(scope="class", loop_scope="module")
+    async def engine(self) -> AsyncIterator[LLMEngine]:
+        with ChatServer() as server:
+            engine = create(LLMConfig(engine="openai", model="m", base_url=server.base_url, stream=False))
             yield engine
             await engine.aclose()
 
@@ -124,9 +145,11 @@ class TestOpenAIFailures:
         with ChatServer() as server:
             yield server
 
-    @pytest_asyncio.fixture(loop_scope="module")
-    async def engine(self, server: ChatServer) -> AsyncIterator[OpenAIEngine]:
-        engine = OpenAIEngine(server.base_url, "m", api_key=self.KEY, timeout_s=1.0, max_concurrency=4)
+    @pytest_asyncio.fixture(loop_scope="module", params=[True, False], ids=["streamed", "whole"])
+    async def engine(self, server: ChatServer, request: pytest.FixtureRequest) -> AsyncIterator[OpenAIEngine]:
+        engine = OpenAIEngine(
+            server.base_url, "m", api_key=self.KEY, timeout_s=1.0, max_concurrency=4, stream=request.param
+        )
         yield engine
         await engine.aclose()
 
@@ -234,7 +257,7 @@ class LocalContract(EngineContract):
 
 
 @pytest.mark.llm
-class TestTransformers(ClosingContract, LocalContract):
+class TestTransformers(ClosingContract, FirstTokenContract, LocalContract):
     @pytest.fixture
     def engine(self, transformers: LLMEngine) -> LLMEngine:
         return transformers

@@ -45,6 +45,7 @@ METHODS = (
     "/grpc.health.v1.Health/Check",
 )
 STREAMS = (
+    "/tandem.v1.Ensemble/ScoreStream",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
@@ -148,6 +149,19 @@ def test_score_judges_claims(client: Client) -> None:
     assert [one.verdict for one in reply.judgements[:3]] == [types_pb2.VERDICT_REJECT] * 3
     assert reply.judgements[0].facts[0].predicate == "conflict"
     assert reply.judgements[3].reasons
+
+
+def test_stream_of_claims_is_judged_in_order_and_outlives_a_bad_request(client: Client) -> None:
+    claim = ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=item("Cheddar cheese"), tag="CHEESE"))
+    claims = [[claim], [ensemble_pb2.Claim()], [claim]]
+    requests = [ensemble_pb2.ScoreRequest(request_id=str(n), claims=each) for n, each in enumerate(claims)]
+    replies = list(client.score_stream(requests))
+    assert [(reply.request_id, reply.failure.code) for reply in replies] == [
+        ("0", ""),
+        ("1", "INVALID_ARGUMENT"),
+        ("2", ""),
+    ]
+    assert replies[0].judgements == replies[2].judgements
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def split(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def fused(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Services:
-    return load_services(copy_of(trained_workspace, tmp_path_factory, "fused"), ServeConfig(llm=None), None)
+    return load_services(copy_of(trained_workspace, tmp_path_factory, "fused"), ServeConfig(llm=None))
 
 
 def clock() -> RequestClock:

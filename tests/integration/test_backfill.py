@@ -69,7 +69,7 @@ def workspace(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def services(workspace: Workspace) -> Services:
     """What the service answers with."""
-    return load_services(workspace, CONFIG, None)
+    return load_services(workspace, CONFIG)
 
 
 @pytest.fixture(scope="module")

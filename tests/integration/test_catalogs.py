@@ -14,6 +14,7 @@ from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from models import release
 from models.guardrail import GuardrailConfig
+from models.policy import TagConfig
 from models.ranker import LightGBMRanker, RankerConfig
 from training.config import TrainConfig
 from training.datasets.ingest import ingest_files
@@ -27,7 +28,7 @@ CONFIG = TrainConfig(
     llm=None,
     search=False,
     ranker=RankerConfig(trees=40),
-    tags=GuardrailConfig(trees=20),
+    tags=TagConfig(trees=20),
     cold=GuardrailConfig(trees=20),
 )
 

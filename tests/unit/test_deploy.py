@@ -14,9 +14,17 @@ from cli import Settings
 from features.store import OnlineStoreConfig
 from models.guardrail import GuardrailConfig
 from models.llm import LLMConfig
+from models.policy import TagConfig
 from models.ranker import RankerConfig
 from serving import app
 from serving.config import BackfillConfig, IngressConfig, Limits, ServeConfig, from_sections
+from serving.gateway.cache import CacheConfig
+from serving.gateway.config import BreakerConfig, BudgetConfig, GatewayConfig, RetryConfig, TargetConfig
+from serving.gateway.contexts import ContextConfig
+from serving.gateway.monitors import MonitorConfig
+from serving.gateway.tracing import TraceConfig
+from serving.review.config import ReviewConfig
+from serving.telemetry import TelemetryConfig
 from training.config import TrainConfig
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -37,15 +45,27 @@ def test_settings_file_states_the_defaults() -> None:
         TrainConfig,
         RankerConfig,
         GuardrailConfig,
+        TagConfig,
         ServeConfig,
         IngressConfig,
         BackfillConfig,
+        ReviewConfig,
+        TargetConfig,
+        GatewayConfig,
+        BudgetConfig,
+        RetryConfig,
+        BreakerConfig,
+        CacheConfig,
+        TelemetryConfig,
+        TraceConfig,
+        ContextConfig,
+        MonitorConfig,
         Limits,
     ],
 )
 def test_settings_file_names_every_setting(config: type[BaseModel]) -> None:
     text = TOML.read_text()
-    sections = {"online_store", "llm"}
+    sections = {"online_store", "llm", "gateway"}
     missing = [
         name
         for name in config.model_fields

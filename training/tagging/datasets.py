@@ -32,7 +32,8 @@ class TagData:
     ``texts``: what a group's items say of themselves. ``counts`` float64 [T, L]: how many of a group's items carry each
     label. ``views``: name -> unit rows [T, columns]. ``mixes``: name -> weight by view, kernels that add views up.
     ``names``: how like a label's own name a group's text is, by way of comparing, float32 [T, L]. ``facts`` float32
-    [T, k] of the group alone, named by ``fact_names``.
+    [T, k] of the group alone, named by ``fact_names``. ``several``: a group is one item of any number of labels, and
+    ``counts`` says 1 for each that it has.
     """
 
     name: str
@@ -45,10 +46,13 @@ class TagData:
     names: Mapping[str, Matrix]
     facts: Matrix
     fact_names: tuple[str, ...]
+    several: bool = False
 
     @cached_property
     def shares(self) -> Matrix:
-        """Share of each label among a group's items [T, L]."""
+        """Share of each label among a group's items [T, L]; of one item with ``several`` labels 1 for each."""
+        if self.several:
+            return self.counts.astype(np.float32)
         return np.asarray(self.counts / self.counts.sum(axis=1, keepdims=True), np.float32)
 
     @cached_property
@@ -99,7 +103,7 @@ def complete_journey(
     texts = [embedding_text(titles[name], None) for name in types]
     names = [readable(name) for name in labels]
     progress("tags: embedding", 0.0)
-    vectors, name_vectors = _embedded(workspace, embedder, texts, names)
+    vectors, name_vectors = embedded(workspace, embedder, texts, names)
     characters, name_characters = views.character_view(texts, names)
     sizes = items["package_size"].to_list()
     makers = items["manufacturer"].to_list()
@@ -209,7 +213,7 @@ def _overlap(texts: Sequence[str], names: Sequence[str]) -> dict[str, Matrix]:
     return {"covered": shared / of_name, "overlap": shared / either}
 
 
-def _embedded(
+def embedded(
     workspace: Workspace, embedder: Embedder, texts: Sequence[str], names: Sequence[str]
 ) -> tuple[Matrix, Matrix]:
     """Embeddings of texts and names, kept in the workspace under a hash of what was embedded."""

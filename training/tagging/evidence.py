@@ -54,7 +54,9 @@ def held_out_signals(data: TagData, train: IntArray, fold: IntArray) -> Signals:
     kernels = {name: kernel[np.ix_(train, train)] for name, kernel in data.kernels.items() if name not in WEAK}
     same = fold[:, None] == fold[None, :]
     scores = {name: ridge_held_out(kernel, shares, fold, PENALTY) for name, kernel in kernels.items()}
-    voted = {name: votes(np.where(same, -np.inf, kernels[name]), shares) for name in VOTING if name in kernels}
+    voted = {
+        name: votes(np.where(same, -np.inf, kernels[name]), shares, data.several) for name in VOTING if name in kernels
+    }
     prior = np.empty_like(shares)
     for number in np.unique(fold):
         others = fold != number
@@ -72,7 +74,7 @@ def signals(data: TagData, train: IntArray, queries: IntArray) -> Signals:
         near = kernel[np.ix_(queries, train)]
         scores[name] = ridge(kernel[np.ix_(train, train)], shares, near, PENALTY)
         if name in VOTING:
-            voted[name] = votes(near, shares)
+            voted[name] = votes(near, shares, data.several)
     return _signals(scores, voted, np.repeat(shares.mean(axis=0)[None], len(queries), axis=0))
 
 

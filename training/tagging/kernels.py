@@ -40,10 +40,11 @@ def ridge(kernel: Matrix, shares: Matrix, queries: Matrix, penalty: float) -> Ma
     return np.asarray(queries @ linalg.cho_solve(factor, shares, check_finite=False), np.float32)
 
 
-def votes(similarity: Matrix, shares: Matrix) -> tuple[Matrix, Matrix]:
-    """Votes of the nearest rows for each label [m, L], summing to 1, and the similarity of a label's nearest [m, L].
+def votes(similarity: Matrix, shares: Matrix, several: bool = False) -> tuple[Matrix, Matrix]:
+    """Votes of the nearest rows for each label [m, L], and the similarity of a label's nearest row [m, L].
 
-    ``similarity`` [m, n], -inf where a row may not vote; ``shares`` [n, L].
+    ``similarity`` [m, n], -inf where a row may not vote; ``shares`` [n, L]. A row carries its main label, or with
+    ``several`` each one that it has any share of.
     """
     k = min(NEIGHBOURS, similarity.shape[1])
     near = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
@@ -52,11 +53,10 @@ def votes(similarity: Matrix, shares: Matrix) -> tuple[Matrix, Matrix]:
     weight /= weight.sum(axis=1, keepdims=True)
     found = np.zeros((len(similarity), shares.shape[1]), np.float32)
     best = np.zeros_like(found)
-    main = shares.argmax(axis=1)
-    line = np.arange(len(similarity))
+    carried = shares > 0 if several else np.eye(shares.shape[1], dtype=bool)[shares.argmax(axis=1)]
     for rank in range(k):
         found += weight[:, rank, None] * shares[near[:, rank]]
-        np.maximum.at(best, (line, main[near[:, rank]]), np.maximum(value[:, rank], 0.0))
+        np.maximum(best, carried[near[:, rank]] * np.maximum(value[:, rank, None], 0.0), out=best)
     return found, best
 
 

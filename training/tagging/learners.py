@@ -61,7 +61,10 @@ def lightgbm_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, tre
 
 def logistic_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], penalty: float = 10.0, within: float = 5.0) -> Scorer:
     """Logistic regression on standardised columns, cut at ``within`` deviations: a line has no other defence against
-    values that training never saw."""
+    values that training never saw. Where all are right, or none, the odds are those of the counts plus a half."""
+    if right.all() or not right.any():
+        odds = float(np.log((right.sum() + 0.5) / ((~right).sum() + 0.5)))
+        return lambda rows: np.full(len(rows), odds)
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = matrix.mean(axis=0), matrix.std(axis=0)

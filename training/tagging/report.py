@@ -16,20 +16,22 @@ from rich.text import Text
 from features.workspace import Workspace, write_atomically
 from training.report import svg, tracking
 from training.report.html import STYLE, data_table
-from training.tagging.evaluate import SYSTEM, WITH_GRAPH
+from training.tagging.summary import SYSTEM, WITH_GRAPH
 
 COLUMNS: Final = (
     "accuracy",
     "coverage@0.9",
     "coverage@0.95",
     "precision@0.95",
+    "unit_precision@0.95",
     "item_precision@0.95",
     "coverage@0.98",
     "aurc",
     "augrc",
     "brier",
     "ece",
-    "seconds_per_item",
+    "latency_ms",
+    "cost",
 )
 _SHORT: Final = {
     "accuracy": "right",
@@ -49,7 +51,13 @@ def render(result: Mapping[str, Any]) -> RenderableType:
     """A table of methods for every dataset, the coverage of each split, and the gains over the baselines."""
     parts: list[RenderableType] = []
     for name, found in result["datasets"].items():
-        parts += [_methods(name, found), Text(_sentence(found) + "\n"), _splits(found), _gains(found), Text("")]
+        parts += [_methods(name, found), Text(_sentence(found) + "\n"), Text(_kept(found) + "\n")]
+        parts += [_gains(found)] if "vocabularies" in found else [_splits(found), _gains(found)]
+        parts += [_gold_sizes(found["llm"])] if "llm" in found else []
+        for vocabulary, own in found.get("vocabularies", {}).items():
+            parts += [_methods(f"{name}/{vocabulary}", own), Text(_refused(own) + "\n"), _splits(own)]
+    for reason in result.get("skipped", {}).values():
+        parts.append(Text(f"skipped: {reason}"))
     return Group(*parts)
 
 
@@ -69,13 +77,20 @@ def write(workspace: Workspace, result: Mapping[str, Any]) -> Path:
 
 def html(result: Mapping[str, Any]) -> str:
     """The page: no script, no font, no picture from anywhere else."""
-    body = "".join(_dataset(name, found) for name, found in result["datasets"].items())
+    body = "".join(_dataset(name, found) for name, found in _with_vocabularies(result["datasets"]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Tandem: tags</title><style>{STYLE}</style></head>\n"
         f"<body><main><h1>Tags one can publish</h1>{body}</main></body></html>\n"
     )
+
+
+def _with_vocabularies(datasets: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    for name, found in datasets.items():
+        yield name, found
+        for vocabulary, own in found.get("vocabularies", {}).items():
+            yield f"{name}/{vocabulary}", own
 
 
 def _methods(name: str, found: Mapping[str, Any]) -> Table:
@@ -100,17 +115,71 @@ def _splits(found: Mapping[str, Any]) -> Table:
 
 def _gains(found: Mapping[str, Any]) -> Table:
     shown = Table(title=f"{SYSTEM} minus method, 95 % intervals over groups", title_justify="left")
-    for column in ("method", "accuracy", "coverage@0.9", "coverage@0.95"):
+    for column in ("method", *_gained(found)):
         shown.add_column(column)
     for method, gains in found["gain"].get(SYSTEM, {}).items():
-        shown.add_row(method, *(_span(gains[column]) for column in ("accuracy", "coverage@0.9", "coverage@0.95")))
+        shown.add_row(method, *(_span(gains[column]) for column in _gained(found)))
     return shown
+
+
+def _gold_sizes(llm: Mapping[str, Any]) -> Table:
+    """Where the LLM earns its place: accuracy by how many groups have gold."""
+    shown = Table(
+        title=f"accuracy by gold, {llm['asked_test']} groups asked about; {llm['model']}", title_justify="left"
+    )
+    for column in ("gold", "trees", "LLM", "both", "both minus trees"):
+        shown.add_column(column, justify="right")
+    for row in llm["by_gold_size"]:
+        numbers = (_number(row[name]["mean"]) for name in ("trees", "llm", "both"))
+        shown.add_row(str(row["gold"]), *numbers, _span(row["gain_of_llm"]))
+    return shown
+
+
+def _kept(found: Mapping[str, Any]) -> str:
+    """The certificate of 95 % on gold drawn again and again, method by method."""
+    tests = {method: values["certificate_test"] for method, values in found["methods"].items()}
+    told = (
+        f"{method} {test['violations']}/{test['rounds']} (at most {test['at_most']}, {test['accepting']} accept)"
+        for method, test in tests.items()
+        if test["rounds"]
+    )
+    return "certificates of 95 % broken over resplits: " + "; ".join(told)
+
+
+def _gained(found: Mapping[str, Any]) -> Sequence[str]:
+    """What a gain is told of: accuracy where a group has one tag, recall where it may have several."""
+    several = any("recall" in gains for gains in found["gain"].get(SYSTEM, {}).values())
+    return ("recall" if several else "accuracy", "coverage@0.9", "coverage@0.95")
+
+
+def _refused(found: Mapping[str, Any]) -> str:
+    """Why the guardrail accepts nothing at 95 %, split by split; empty where it always accepts."""
+    if "vocabularies" in found:
+        return ""
+    splits = found["methods"].get(SYSTEM, {}).get("by_seed@0.95", ())
+    reasons = [f"split {split['seed']}: {why}" for split in splits if (why := split["certificate"]["reason"])]
+    return f"cannot accept at certified 95 % ({'; '.join(reasons)})" if reasons else ""
+
+
+def _vetoes(found: Mapping[str, Any]) -> str:
+    against = found.get("against_facts")
+    if not against:
+        return ""
+    told = ", ".join(f"{method} {many}" for method, many in against.items())
+    return f"Tags it would rather give than not although derived facts contradict them: {told}."
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
     best = found["methods"].get(SYSTEM)
     if best is None:
         return ""
+    if "item_ceiling" not in found:
+        return (
+            f"At a certified precision of 95 % the guardrail publishes {best['coverage@0.95']:.1%} of the gold tags of "
+            f"{found['groups']} products; of the products it publishes anything of, all is right for "
+            f"{_number(best['unit_precision@0.95'])} (certified), and {_number(best['precision@0.95'])} of the tags "
+            f"are. {_refused(found)}{_vetoes(found)}"
+        )
     return (
         f"At a certified precision of 95 % the guardrail tags {best['coverage@0.95']:.1%} of the groups, of which "
         f"{_number(best['precision@0.95'])} are right (items, not certified: {_number(best['item_precision@0.95'])}). "
@@ -122,12 +191,12 @@ def _sentence(found: Mapping[str, Any]) -> str:
 def _dataset(name: str, found: Mapping[str, Any]) -> str:
     methods = found["methods"]
     rows = (
-        (method, [_number(values[column]) for column in COLUMNS], method in (SYSTEM, WITH_GRAPH))
+        (method, [_number(values.get(column)) for column in COLUMNS], method in (SYSTEM, WITH_GRAPH))
         for method, values in methods.items()
     )
     return "".join(
         (
-            f"<h2>{escape(name)}</h2><p>{escape(_sentence(found))}</p>",
+            f"<h2>{escape(name)}</h2><p>{escape(_sentence(found))}</p><p>{escape(_kept(found))}</p>",
             data_table("Pooled over the splits; coverage is certified.", ("method", *COLUMNS), rows),
             svg.intervals("Coverage at certified 95 %", list(_coverage(methods)), "share of groups accepted"),
             "<h3>Risk and coverage</h3><p>The share of wrong tags among the surest, as more are accepted.</p>",
@@ -136,7 +205,7 @@ def _dataset(name: str, found: Mapping[str, Any]) -> str:
             svg.lines("Reliability", _places(), list(_reliability(methods)), "stated confidence"),
             data_table(
                 f"{SYSTEM} minus method, with 95 % intervals over groups",
-                ("method", "accuracy", "coverage@0.9", "coverage@0.95"),
+                ("method", *_gained(found)),
                 _gain_rows(found),
             ),
         )
@@ -146,7 +215,8 @@ def _dataset(name: str, found: Mapping[str, Any]) -> str:
 def _coverage(methods: Mapping[str, Any]) -> Iterable[svg.Point]:
     for method, values in methods.items():
         span = values["intervals"]["coverage@0.95"]
-        yield svg.Point(method, span["mean"], span["low"], span["high"], f"{span['mean']:.3f}", method == SYSTEM)
+        if span["mean"] is not None:
+            yield svg.Point(method, span["mean"], span["low"], span["high"], f"{span['mean']:.3f}", method == SYSTEM)
 
 
 def _places() -> list[str]:
@@ -156,6 +226,8 @@ def _places() -> list[str]:
 def _risk(methods: Mapping[str, Any]) -> Iterable[svg.Line]:
     for method, values in methods.items():
         curve: Sequence[tuple[float, float]] = values["risk_coverage"]
+        if not curve:
+            continue
         coverage, risk = np.array(curve).T
         at = [float(risk[np.abs(coverage - (number + 1) / _POSITIONS).argmin()]) for number in range(_POSITIONS)]
         yield svg.Line(method, at, method == SYSTEM)
@@ -169,12 +241,15 @@ def _reliability(methods: Mapping[str, Any]) -> Iterable[svg.Line]:
 
 def _gain_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], bool]]:
     for method, gains in found["gain"].get(SYSTEM, {}).items():
-        yield method, [_span(gains[column]) for column in ("accuracy", "coverage@0.9", "coverage@0.95")], False
+        yield method, [_span(gains[column]) for column in _gained(found)], False
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _span(interval: Mapping[str, float]) -> str:
-    return f"{interval['mean']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]"
+def _span(interval: Mapping[str, Any]) -> str:
+    if interval["mean"] is None:
+        return "-"
+    unsure = "" if interval.get("excludes_zero", True) else " (0 inside)"
+    return f"{interval['mean']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]{unsure}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,36 +15,148 @@ from graph import ontology
 from graph.ports import KnowledgeGraph
 from graph.tags import judge_tags
 from models.embedder import MiniLMEmbedder
+from models.errors import ArtifactMismatch
+from models.ports import Embedder, LLMEngine
 from models.text import product_view
 from training.report.run import code_revision
-from training.tagging.datasets import COMPLETE_JOURNEY, TagData, complete_journey
-from training.tagging.evaluate import Progress, evaluate
+from training.tagging import claims, llm_several, llm_study, oamine, openfoodfacts, several, spans
+from training.tagging.claims import ClaimOutcome
+from training.tagging.datasets import COMPLETE_JOURNEY, TagData, complete_journey, embedded
+from training.tagging.evaluate import SEEDS, Progress, evaluate
+from training.tagging.llm_study import Sample
+from training.tagging.oamine import OA_MINE
+from training.tagging.openfoodfacts import OPEN_FOOD_FACTS
+from training.tagging.summary import SYSTEM, WITH_GRAPH
 from training.tagging.views import Matrix
 
-DATASETS: Final[Mapping[str, Callable[[Workspace, MiniLMEmbedder, Progress], TagData]]] = {
-    COMPLETE_JOURNEY: complete_journey
-}
+ALL: Final = "all"
+_SYSTEMS: Final = (SYSTEM, WITH_GRAPH)
 
 
-def evaluate_tags(workspace: Workspace, names: Sequence[str], progress: Progress = lambda *_: None) -> dict[str, Any]:
-    """The report's numbers: ``datasets`` by name (see `evaluate.summary`), and what they were made from.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an evaluation of tags is made with. ``folder`` holds the public datasets, one folder each; ``llm`` makes the
+    engine to ask about ``sample`` groups of the first split, None asks none."""
 
-    Raises WorkspaceError where nothing was ingested, MissingExtra without a library of training.
+    workspace: Workspace
+    folder: Path
+    embedder: Embedder
+    seeds: Sequence[int] = SEEDS
+    progress: Progress = lambda *_: None
+    llm: Callable[[], LLMEngine] | None = None
+    sample: Sample = field(default_factory=Sample)
+
+
+def evaluate_tags(
+    workspace: Workspace,
+    names: Sequence[str],
+    progress: Progress = lambda *_: None,
+    folder: Path = Path(),
+    seeds: Sequence[int] = SEEDS,
+    llm: Callable[[], LLMEngine] | None = None,
+    sample: Sample | None = None,
+) -> dict[str, Any]:
+    """The report's numbers: ``datasets`` by name (see `evaluate.summary` and `claims.summary`), ``skipped`` by name
+    with the reason, and what all was made from. ``names`` of DATASETS, or ALL for those whose data is there;
+    ``folder`` holds the public datasets, one folder each. ``llm`` makes the engine to ask about a ``sample`` of the
+    first split of each dataset.
+
+    Raises WorkspaceError where nothing was ingested, ArtifactMismatch where a dataset's folder is missing,
+    OntologyError or InvalidVocabulary for files in it that cannot be used, MissingExtra without a library of training.
     """
     config = workspace.config()
-    graph = ontology.load(config.ontology)
-    embedder = MiniLMEmbedder()
-    found = {}
-    for name in names:
-        data = DATASETS[name](workspace, embedder, progress)
-        found[name] = evaluate(data, graph=graph_view(workspace, graph, data, progress), progress=progress)
+    everything = ALL in names
+    wanted = list(DATASETS) if everything else list(names)
+    absent = {name: reason for name in wanted if (reason := _absent(name, folder))}
+    if absent and not everything:
+        raise ArtifactMismatch("; ".join(absent.values()))
+    setting = Setting(workspace, folder, MiniLMEmbedder(), seeds, progress, llm, sample or Sample())
     return {
-        "datasets": found,
+        "datasets": {name: DATASETS[name](setting) for name in wanted if name not in absent},
+        "skipped": absent,
         "dataset": config.dataset,
         "data_hash": config.data_hash,
-        "graph": graph.version,
+        "graph": ontology.load(config.ontology).version,
         "revision": code_revision(),
     }
+
+
+def _absent(name: str, folder: Path) -> str | None:
+    if name == COMPLETE_JOURNEY or (folder / name).is_dir():
+        return None
+    return f"dataset {name!r}: there is no folder {folder / name}; name the folder that holds it with --data"
+
+
+def _complete_journey(setting: Setting) -> dict[str, Any]:
+    graph = ontology.load(setting.workspace.config().ontology)
+    data = complete_journey(setting.workspace, setting.embedder, setting.progress)
+    view = graph_view(setting.workspace, graph, data, setting.progress)
+    if setting.llm is None:
+        return evaluate(data, setting.seeds, view, progress=setting.progress)
+    answers = setting.workspace.root / "tagging" / "answers.jsonl"
+    found = llm_study.study(data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress)
+    result = evaluate(data, setting.seeds, view, progress=setting.progress, more=found.outcomes)
+    return {**result, "llm": found.facts}
+
+
+def _openfoodfacts(setting: Setting) -> dict[str, Any]:
+    """All vocabularies together, and each under ``vocabularies``; ``against_facts`` counts the likely tags that derived
+    facts contradict. The graph derives labels and has no view of
+    categories: there guardrail and graph answer what the guardrail does."""
+    parts = []
+    loaded = openfoodfacts.load(setting.workspace, setting.folder / OPEN_FOOD_FACTS, setting.embedder, setting.progress)
+    asked: list[list[ClaimOutcome]] = [[] for _ in loaded]
+    if setting.llm is not None:
+        answers = setting.workspace.root / "tagging" / "answers.jsonl"
+        data = [each.data for each in loaded]
+        asked = llm_several.run(data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress)
+    for products, by_llm in zip(loaded, asked):
+        found: list[ClaimOutcome] = []
+        for number, seed in enumerate(setting.seeds):
+            view = products.graph if products.graph.any() else None
+            own = several.run_split(products.data, seed, view)
+            found += own
+            if view is None:
+                found += [replace(outcome, method=WITH_GRAPH) for outcome in own if outcome.method == SYSTEM]
+            done = (number + 1) / len(setting.seeds)
+            setting.progress(f"{products.data.name}: split {number + 1} of {len(setting.seeds)}", done)
+        parts.append((products, [*found, *by_llm]))
+    return {
+        **claims.pooled([(each.data.labels, each.clusters, found) for each, found in parts], _SYSTEMS),
+        "against_facts": {
+            name: sum(_against(each.graph, one) for each, found in parts for one in found if one.method == name)
+            for name in _SYSTEMS
+        },
+        "vocabularies": {
+            each.vocabulary: claims.summary(each.data.labels, each.clusters, found, _SYSTEMS) for each, found in parts
+        },
+    }
+
+
+def _against(graph: Matrix, found: ClaimOutcome) -> int:
+    """Tags with a probability of one half or more that derived facts contradict."""
+    claimed = found.claims.probability >= 0.5
+    return int((graph[found.test[found.claims.unit[claimed]], found.claims.tag[claimed]] < 0).sum())
+
+
+def _oa_mine(setting: Setting) -> dict[str, Any]:
+    """The published split, so one seed, which draws folds and trees alone. No graph knows these attributes."""
+    data = oamine.load(setting.folder / OA_MINE)
+    setting.progress(f"{OA_MINE}: values as spans of titles", 0.0)
+    vectors, _ = embedded(setting.workspace, setting.embedder, [title.text for title in data.titles], [])
+    found = spans.run(data, vectors, setting.seeds[0])
+    if setting.llm is not None:
+        answers = setting.workspace.root / "tagging" / "answers.jsonl"
+        engine = setting.llm()
+        found += llm_several.of_titles(data, engine, answers, setting.seeds[0], setting.sample, setting.progress)
+    return claims.summary(data.labels, data.clusters, found, _SYSTEMS)
+
+
+DATASETS: Final[Mapping[str, Callable[[Setting], dict[str, Any]]]] = {
+    COMPLETE_JOURNEY: _complete_journey,
+    OPEN_FOOD_FACTS: _openfoodfacts,
+    OA_MINE: _oa_mine,
+}
 
 
 def graph_view(workspace: Workspace, graph: KnowledgeGraph, data: TagData, progress: Progress) -> Matrix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,13 @@ def ece(confidence: FloatArray, right: BoolArray, bins: int = BINS) -> float:
     return sum(abs(stated - true) * count for stated, true, count in found) / max(1, len(confidence))
 
 
+def curve(confidence: FloatArray, right: BoolArray, points: int = 50) -> list[tuple[float, float]]:
+    """Coverage and risk at ``points`` even places."""
+    coverage, risk = risk_coverage(confidence, right)
+    at = np.unique(np.linspace(0, len(coverage) - 1, points).astype(int))
+    return [(float(coverage[place]), float(risk[place])) for place in at]
+
+
 def macro(label: IntArray, gold: IntArray) -> tuple[float, float]:
     """Precision, the mean over labels that were given, and recall, the mean over labels that are gold."""
     right = label == gold
@@ -83,3 +90,9 @@ def ratio(numerator: FloatArray, denominator: FloatArray, cluster: IntArray, see
     values = [above / below for above, below in drawn if below]
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(top.sum() / bottom.sum()), float(low), float(high), len(top))
+
+
+def gain(difference: FloatArray, denominator: FloatArray, cluster: IntArray, seed: int) -> dict[str, Any]:
+    """`ratio` of paired differences, and whether its interval ``excludes_zero``."""
+    found = ratio(difference, denominator, cluster, seed)
+    return {**found.to_dict(), "excludes_zero": bool(found.low > 0.0 or found.high < 0.0)}

@@ -46,29 +46,41 @@ class ScoreRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[Claim, _Mapping]]] = ...) -> None: ...
 
 class Judgement(_message.Message):
-    __slots__ = ("probability", "verdict", "reasons", "facts", "decided_by")
+    __slots__ = ("probability", "verdict", "reasons", "facts", "decided_by", "certificate")
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     probability: float
     verdict: _types_pb2.Verdict
     reasons: _containers.RepeatedCompositeFieldContainer[_types_pb2.Reason]
     facts: _containers.RepeatedCompositeFieldContainer[_types_pb2.Proof]
     decided_by: str
-    def __init__(self, probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., reasons: _Optional[_Iterable[_Union[_types_pb2.Reason, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., decided_by: _Optional[str] = ...) -> None: ...
+    certificate: _types_pb2.Certificate
+    def __init__(self, probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., reasons: _Optional[_Iterable[_Union[_types_pb2.Reason, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., decided_by: _Optional[str] = ..., certificate: _Optional[_Union[_types_pb2.Certificate, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
-    __slots__ = ("request_id", "release", "judgements", "stages", "degraded")
+    __slots__ = ("request_id", "release", "judgements", "stages", "degraded", "failure")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     JUDGEMENTS_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     release: str
     judgements: _containers.RepeatedCompositeFieldContainer[Judgement]
     stages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Stage]
     degraded: _containers.RepeatedCompositeFieldContainer[_types_pb2.Degradation]
-    def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., judgements: _Optional[_Iterable[_Union[Judgement, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ...) -> None: ...
+    failure: Failure
+    def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., judgements: _Optional[_Iterable[_Union[Judgement, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...

@@ -40,6 +40,11 @@ class EnsembleStub:
                 request_serializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/tandem.v1.Ensemble/ScoreStream',
+                request_serializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.FromString,
+                _registered_method=True)
 
 
 class EnsembleServicer:
@@ -52,11 +57,24 @@ class EnsembleServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreStream(self, request_iterator, context):
+        """Requests answered one by one, in their order; each has its own deadline, from when its turn comes. A request that
+        cannot be answered has a reply with `failure`, and the stream goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnsembleServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
+                    request_deserializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.FromString,
+                    response_serializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
                     request_deserializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.FromString,
                     response_serializer=protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.SerializeToString,
             ),
@@ -87,6 +105,33 @@ class Ensemble:
             request,
             target,
             '/tandem.v1.Ensemble/Score',
+            protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.SerializeToString,
+            protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tandem.v1.Ensemble/ScoreStream',
             protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreRequest.SerializeToString,
             protos_dot_tandem_dot_v1_dot_ensemble__pb2.ScoreReply.FromString,
             options,

@@ -121,7 +121,7 @@ class Evidence(_message.Message):
     def __init__(self, field: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Tag(_message.Message):
-    __slots__ = ("tag", "probability", "verdict", "sources", "evidence", "facts", "reasons", "llm_logprob", "decided_by")
+    __slots__ = ("tag", "probability", "verdict", "sources", "evidence", "facts", "reasons", "llm_logprob", "decided_by", "certificate")
     TAG_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +131,7 @@ class Tag(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     LLM_LOGPROB_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     tag: str
     probability: float
     verdict: _types_pb2.Verdict
@@ -140,7 +141,8 @@ class Tag(_message.Message):
     reasons: _containers.RepeatedCompositeFieldContainer[_types_pb2.Reason]
     llm_logprob: float
     decided_by: str
-    def __init__(self, tag: _Optional[str] = ..., probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., sources: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., reasons: _Optional[_Iterable[_Union[_types_pb2.Reason, _Mapping]]] = ..., llm_logprob: _Optional[float] = ..., decided_by: _Optional[str] = ...) -> None: ...
+    certificate: _types_pb2.Certificate
+    def __init__(self, tag: _Optional[str] = ..., probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., sources: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., reasons: _Optional[_Iterable[_Union[_types_pb2.Reason, _Mapping]]] = ..., llm_logprob: _Optional[float] = ..., decided_by: _Optional[str] = ..., certificate: _Optional[_Union[_types_pb2.Certificate, _Mapping]] = ...) -> None: ...
 
 class TagReply(_message.Message):
     __slots__ = ("request_id", "release", "tags", "abstained", "stages", "degraded", "usage")

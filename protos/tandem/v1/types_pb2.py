@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/tandem/v1/types.proto\x12\ttandem.v1\"!\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\x01\"+\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"f\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x0c\n\x04\x63ost\x18\x03 \x01(\x01\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\">\n\x06Reason\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\"j\n\x05Proof\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\"\n\x08premises\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Proof\"o\n\tGuardrail\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x18\n\x0bllm_logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_llm_logprob\"\x9c\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*^\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x12\n\x0eVERDICT_REVIEW\x10\x02\x12\x12\n\x0eVERDICT_REJECT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/tandem/v1/types.proto\x12\ttandem.v1\"!\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\x01\"+\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"f\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x0c\n\x04\x63ost\x18\x03 \x01(\x01\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\">\n\x06Reason\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\"j\n\x05Proof\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\"\n\x08premises\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Proof\"\xdf\x01\n\x0b\x43\x65rtificate\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tcertified\x18\x02 \x01(\t\x12\x10\n\x08\x65vidence\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x11\n\tprecision\x18\x06 \x01(\x01\x12\x12\n\nconfidence\x18\x07 \x01(\x01\x12\r\n\x05units\x18\x08 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\t \x01(\r\x12\r\n\x05wrong\x18\n \x01(\r\x12\x13\n\x0blower_bound\x18\x0b \x01(\x01\x12\x0e\n\x06reason\x18\x0c \x01(\t\"o\n\tGuardrail\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x18\n\x0bllm_logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_llm_logprob\"\x9c\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*^\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x12\n\x0eVERDICT_REVIEW\x10\x02\x12\x12\n\x0eVERDICT_REJECT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_VERDICT']._serialized_start=671
-  _globals['_VERDICT']._serialized_end=765
+  _globals['_VERDICT']._serialized_start=897
+  _globals['_VERDICT']._serialized_end=991
   _globals['_STAGE']._serialized_start=43
   _globals['_STAGE']._serialized_end=76
   _globals['_DEGRADATION']._serialized_start=78
@@ -45,10 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REASON']._serialized_end=289
   _globals['_PROOF']._serialized_start=291
   _globals['_PROOF']._serialized_end=397
-  _globals['_GUARDRAIL']._serialized_start=399
-  _globals['_GUARDRAIL']._serialized_end=510
-  _globals['_ITEM']._serialized_start=513
-  _globals['_ITEM']._serialized_end=669
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=620
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=669
+  _globals['_CERTIFICATE']._serialized_start=400
+  _globals['_CERTIFICATE']._serialized_end=623
+  _globals['_GUARDRAIL']._serialized_start=625
+  _globals['_GUARDRAIL']._serialized_end=736
+  _globals['_ITEM']._serialized_start=739
+  _globals['_ITEM']._serialized_end=895
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=846
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=895
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,34 @@ class Proof(_message.Message):
     premises: _containers.RepeatedCompositeFieldContainer[Proof]
     def __init__(self, predicate: _Optional[str] = ..., args: _Optional[_Iterable[str]] = ..., rule: _Optional[str] = ..., source: _Optional[str] = ..., premises: _Optional[_Iterable[_Union[Proof, _Mapping]]] = ...) -> None: ...
 
+class Certificate(_message.Message):
+    __slots__ = ("group", "certified", "evidence", "score", "threshold", "precision", "confidence", "units", "accepted", "wrong", "lower_bound", "reason")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    CERTIFIED_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    LOWER_BOUND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    certified: str
+    evidence: str
+    score: float
+    threshold: float
+    precision: float
+    confidence: float
+    units: int
+    accepted: int
+    wrong: int
+    lower_bound: float
+    reason: str
+    def __init__(self, group: _Optional[str] = ..., certified: _Optional[str] = ..., evidence: _Optional[str] = ..., score: _Optional[float] = ..., threshold: _Optional[float] = ..., precision: _Optional[float] = ..., confidence: _Optional[float] = ..., units: _Optional[int] = ..., accepted: _Optional[int] = ..., wrong: _Optional[int] = ..., lower_bound: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class Guardrail(_message.Message):
     __slots__ = ("probability", "verdict", "llm_logprob")
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]

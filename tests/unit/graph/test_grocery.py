@@ -320,3 +320,30 @@ def test_extending_by_one_product_takes_under_a_millisecond(grocery: KnowledgeGr
         grocery.extend(facts, "test")
         times.append(time.perf_counter() - started)
     assert min(times) < 0.001
+
+
+def test_proposals_and_words_keep_their_sources_in_a_proof(grocery: KnowledgeGraph) -> None:
+    judged = judge_tags(grocery, "p", {"title": "Vegan strips"}, ["BEEF"], "llm")
+    sources = {}
+    waiting = [judged.conflicts["BEEF"]]
+    while waiting:
+        proof = waiting.pop()
+        sources[proof.fact.predicate] = proof.source
+        waiting += proof.premises
+    assert (sources["proposed_tag"], sources["claims"]) == ("llm", "product text")
+
+
+def test_diet_is_doubted_where_the_product_may_contain_what_it_excludes(grocery: KnowledgeGraph) -> None:
+    judged = judge_tags(grocery, "p", {"title": "Beef flavour strips"}, ["vegan", "BEEF"], "llm")
+    assert not judged.conflicts
+    assert set(judged.doubts) == {"vegan"}
+    proof = judged.doubts["vegan"]
+    assert proof.fact.predicate == "may_contain"
+    assert Fact("diet_excludes", ("vegan", proof.fact.args[1])) in grocery.query(Fact("diet_excludes", ("vegan", "?x")))
+    assert not judge_tags(grocery, "p", {"title": "Lentils"}, ["vegan"], "llm").doubts
+
+
+def test_what_a_seller_says_a_product_is_does_not_speak_for_a_tag(grocery: KnowledgeGraph) -> None:
+    said = judge_tags(grocery, "p", {"title": "Strips", "product_type": "BEEF STRIPS"}, ["BEEF"], "index")
+    assert "BEEF" not in said.agreement
+    assert judge_tags(grocery, "p", {"title": "Beef strips"}, ["BEEF"], "index").agreement == {"BEEF": 1.0}

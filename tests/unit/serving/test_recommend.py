@@ -190,17 +190,33 @@ async def test_invented_categories_never_leave_and_are_reported(services: Servic
     answer = await ask(with_llm(services, FakeLLM(text).generate), profile=PROFILE, k=30)
     plain = await ask(with_llm(services, None), profile=PROFILE, k=30)
     assert answer.items == plain.items
-    assert causes(answer) == {"llm": "the LLM named no known category"}
+    assert list(causes(answer)) == ["llm"]
+    assert "no usable answer" in causes(answer)["llm"]
     assert not any("llm" in item.sources for item in answer.items)
 
 
-async def test_invented_category_among_real_ones_is_dropped_alone(services: Services) -> None:
-    llm = FakeLLM(choosing(lambda offered: ["UNICORN MEAT", offered[5], offered[5], "DROP TABLE items"]))
+async def test_invented_category_among_real_ones_is_asked_about_once_more(services: Services) -> None:
+    def first_wrong(offered: list[str]) -> list[str]:
+        return ["UNICORN MEAT", offered[5], "DROP TABLE items"] if len(llm.requests) == 1 else [offered[5]]
+
+    llm = FakeLLM(choosing(first_wrong))
     clean = FakeLLM(choosing(lambda offered: [offered[5]]))
     one = await ask(with_llm(services, llm.generate), profile=PROFILE, k=30)
     other = await ask(with_llm(services, clean.generate), profile=PROFILE, k=30)
+    assert len(llm.requests) == 2
     assert ids(one) == ids(other)
     assert not one.header.degraded
+    # Both calls are paid for.
+    assert one.header.usage.prompt_tokens > other.header.usage.prompt_tokens
+
+
+async def test_category_invented_twice_costs_the_llm_its_say(services: Services) -> None:
+    llm = FakeLLM(choosing(lambda offered: ["UNICORN MEAT", offered[5]]))
+    one = await ask(with_llm(services, llm.generate), profile=PROFILE, k=30)
+    assert len(llm.requests) == 2
+    assert ids(one) == ids(await ask(with_llm(services, None), profile=PROFILE, k=30))
+    assert "no usable answer" in causes(one)["llm"]
+    assert one.header.usage.prompt_tokens > 0
 
 
 async def test_second_question_in_the_same_words_comes_from_the_cache(services: Services) -> None:
@@ -350,7 +366,7 @@ async def test_deadline_that_passed_is_said_and_not_overrun(
 
 
 async def test_llm_is_never_offered_what_the_user_forbids(services: Services) -> None:
-    llm = FakeLLM(choosing(lambda offered: offered))
+    llm = FakeLLM(choosing(lambda offered: offered[:2]))
     await ask(with_llm(services, llm.generate), profile="steak and beer lovers", avoid=("meat", "alcohol"))
     (request,) = llm.requests
     assert not {"BEEF", "PORK", "BEERS/ALES"} & set(choices_of(request))

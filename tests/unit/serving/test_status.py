@@ -17,7 +17,15 @@ from serving.status import CODES, INTERNAL_TEXT, status_of
 
 SECRET = "/srv/secret/online.db password=hunter2"
 SHOWN = frozenset(
-    {InvalidRequest, Unauthenticated, DeadlineExceeded, NotAsserted, NotReady, serving.errors.BackfillFailed}
+    {
+        InvalidRequest,
+        Unauthenticated,
+        DeadlineExceeded,
+        NotAsserted,
+        NotReady,
+        serving.errors.CaseTaken,
+        serving.errors.BackfillFailed,
+    }
 )
 
 

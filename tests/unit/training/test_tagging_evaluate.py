@@ -15,7 +15,8 @@ from models.ports import FloatMatrix
 from training.tagging import evaluate as evaluation
 from training.tagging import report, tagger
 from training.tagging.datasets import TagData, complete_journey
-from training.tagging.evaluate import SYSTEM, WITH_GRAPH, evaluate, split
+from training.tagging.evaluate import evaluate, split
+from training.tagging.summary import SYSTEM, WITH_GRAPH
 
 GROUPS = 150
 FOLDS = 3

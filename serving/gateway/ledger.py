@@ -1,0 +1,357 @@
+"""What was spent on LLMs, by whom: one SQLite file that all replicas share and a restart finds again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import StoreUnavailable
+from features.sqlitefile import SqliteFile
+from serving.errors import BudgetExceeded
+from serving.gateway import ledgersql as sql
+from serving.gateway.budget import Account, Booking, Bound, Spent, frame_of, refuse
+
+_log = logging.getLogger(__name__)
+
+_SETTLE_S = 0.1
+"""What calls really took is written together with the next reservation, or after so long."""
+_BUSY_S = 0.001
+"""Another process writes: it takes a fraction of this."""
+_AGAIN_S = 1.0
+"""Until what could not be written is tried again."""
+_PATIENCE_S = 5.0
+_BEAT_S = 10.0
+_CHECKPOINT = 4_000
+"""Transactions after which the journal is folded into the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Tokens and cost (`UNIT`) set aside for one engine call; `Ledger.settle` must follow.
+
+    ``held``: the accounts they are set aside in, those of ``accounts`` that have a limit and the first, everybody's.
+    """
+
+    booking: Booking
+    accounts: tuple[Account, ...]
+    tokens: int
+    units: int
+    held: tuple[Account, ...]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    reservation: Reservation
+    bounds: Sequence[Bound]
+    done: asyncio.Future[None]
+
+
+class Ledger:
+    """Reserves the worst case of a call before it is made, and books what it came to. For one event loop.
+
+    Reservations that come in one turn of the loop share a transaction: all their accounts are read and written under
+    the file's write lock, so no two processes can give away the same rest. A transaction outlives the process; a power
+    cut may take the last ones (``synchronous=NORMAL``: no wait for the disk). A process that dies leaves its
+    reservations behind: after ``stale_s`` without a sign of it they are booked as spent, for nobody knows what the
+    engine was still given.
+    """
+
+    def __init__(self, path: Path, *, wall: Callable[[], float] = time.time, stale_s: float = 120.0) -> None:
+        """Raises StoreUnavailable."""
+        self._path = path
+        self._file = SqliteFile(path, sql.SCHEMA, "ledger of LLM budgets")
+        self._file.db.execute("PRAGMA synchronous=NORMAL")
+        self._file.db.execute("PRAGMA busy_timeout=0")  # the loop must not wait for another process
+        self._file.db.execute("PRAGMA wal_autocheckpoint=0")  # nor for the disk
+        self.wall = wall
+        self._stale_s = stale_s
+        self._owner = secrets.token_hex(8)
+        self._beat = -_BEAT_S
+        self._waiting: list[_Waiting] = []
+        self._held_tokens: Counter[Account] = Counter()
+        self._held_units: Counter[Account] = Counter()
+        self._changed: set[Account] = set()
+        self._to_account: dict[Account, tuple[int, int]] = {}
+        self._to_spend: dict[Booking, Spent] = {}
+        self._known: dict[Account, tuple[int, int]] = {}
+        self._version = -1
+        self._book_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._transactions = 0
+        self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+
+    async def reserve(self, booking: Booking, tokens: int, units: int, bounds: Sequence[Bound]) -> Reservation:
+        """Set ``tokens`` and ``units`` aside in every account of ``bounds``, or in none: BudgetExceeded.
+
+        Where no account has a limit nothing is set aside and nothing waited for. Raises StoreUnavailable.
+        """
+        accounts = tuple(bound.account for bound in bounds)
+        limited = [bound for bound in bounds if bound.limited]
+        held = dict.fromkeys((*accounts[:1], *(bound.account for bound in limited)))
+        reservation = Reservation(booking, accounts, tokens, units, tuple(held) if limited else ())
+        if not limited:
+            return reservation
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(reservation, limited, done))
+        self._schedule(0.0)
+        try:
+            await done
+        except asyncio.CancelledError:
+            if done.done() and not done.cancelled() and done.exception() is None:
+                self.settle(reservation, Spent())  # it was set aside in the very turn the caller went away
+            raise
+        return reservation
+
+    def settle(self, reservation: Reservation, spent: Spent) -> None:
+        """Book what the call came to, and give back what it did not take. Never waits, never raises."""
+        for account in reservation.held:
+            self._hold(account, -reservation.tokens, -reservation.units)
+        if spent.calls:
+            total = spent.tokens
+            for account in reservation.accounts:
+                tokens, cost = self._to_account.get(account, (0, 0))
+                self._to_account[account] = (tokens + total, cost + spent.units)
+            if not self._to_spend:
+                self._book_at = asyncio.get_running_loop().time() + _SETTLE_S
+            self._to_spend[reservation.booking] = self._to_spend.get(reservation.booking, Spent()) + spent
+        self._schedule(_SETTLE_S)
+
+    def spent(self, since: str = "", until: str = "9999-12-31") -> pl.DataFrame:
+        """What was booked from day ``since`` to day ``until`` (ISO, both included), by all processes.
+
+        Columns day, tenant, task, job, target, model (text), calls, prompt_tokens, completion_tokens, assumed_tokens
+        (integers) and cost. The last tenth of a second may be missing: see `flush`. Raises StoreUnavailable.
+        """
+        with self._file.guard():
+            rows = self._file.db.execute(sql.SPENT, (since, until)).fetchall()
+        return frame_of(rows)
+
+    async def flush(self) -> None:
+        """Write what is settled by now. Raises StoreUnavailable, also where others keep the file locked for seconds."""
+        before = self._transactions
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while self._transactions == before and (self._waiting or self._to_spend or self._changed):
+                    self._book_at = 0.0
+                    if error := self._write():
+                        raise error
+                    await asyncio.sleep(0.0 if self._transactions > before else _BUSY_S)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"the ledger of LLM budgets {self._path} was locked for {_PATIENCE_S:.0f} s: end what holds it open"
+            ) from None
+
+    async def aclose(self) -> None:
+        """Write what is settled and close the file; what is still reserved is booked as spent when it is stale."""
+        try:
+            await self.flush()
+            if not self._held_tokens:
+                with self._file.guard():
+                    self._file.db.execute(sql.FORGET, (self._owner,))
+        except StoreUnavailable as error:
+            _log.error("what LLMs cost last could not be booked: %s", error)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await asyncio.get_running_loop().run_in_executor(self._checkpoints, int)  # wait for a checkpoint
+            self._checkpoints.shutdown()
+            self._file.close()
+
+    def _hold(self, account: Account, tokens: int, units: int) -> None:
+        self._held_tokens[account] += tokens
+        self._held_units[account] += units
+        self._changed.add(account)
+
+    def _schedule(self, delay: float) -> None:
+        """Have `_write` called in ``delay`` seconds, if it is not called sooner anyway."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._write)
+
+    def _write(self) -> StoreUnavailable | None:
+        """One transaction with all that is due; whatever fails, what is settled stays due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        db = self._file.db
+        waiting = [one for one in self._waiting if not one.done.done()]
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                self._waiting = waiting
+                self._schedule(_BUSY_S)
+                return None
+            return self._give_up(waiting, error)
+        self._waiting = []
+        granted: list[_Waiting] = []
+        refusals: list[tuple[_Waiting, BudgetExceeded]] = []
+        book = bool(self._to_spend) and asyncio.get_running_loop().time() >= self._book_at
+        try:
+            self._renew(db)
+            self._look(db)
+            self._decide(db, waiting, granted, refusals)
+            if book:
+                self._book(db)
+            self._keep_held(db, booked=book)
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            for one in granted:
+                self._unhold(one.reservation)
+            self._beat = -_BEAT_S  # a sign of life may have been undone with the rest
+            return self._give_up(waiting, error)
+        if book:
+            self._booked()
+        self._changed.clear()
+        for one in granted:
+            one.done.set_result(None)
+        for one, refusal in refusals:
+            one.done.set_exception(refusal)
+        self._after()
+        return None
+
+    def _decide(
+        self,
+        db: sqlite3.Connection,
+        waiting: list[_Waiting],
+        granted: list[_Waiting],
+        refusals: list[tuple[_Waiting, BudgetExceeded]],
+    ) -> None:
+        used: dict[Account, tuple[int, int]] = {}
+        for one in waiting:
+            wanted = (one.reservation.tokens, one.reservation.units)
+            try:
+                for bound in one.bounds:
+                    if bound.account not in used:
+                        used[bound.account] = self._used(db, bound.account)
+                    refuse(bound, used[bound.account], wanted)
+            except BudgetExceeded as error:
+                refusals.append((one, error))
+                continue
+            granted.append(one)
+            for account in one.reservation.held:
+                self._hold(account, *wanted)
+                if account in used:
+                    used[account] = (used[account][0] + wanted[0], used[account][1] + wanted[1])
+
+    def _look(self, db: sqlite3.Connection) -> None:
+        """Forget what was read if another process has written since."""
+        version = db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._version = version
+            self._known.clear()
+
+    def _used(self, db: sqlite3.Connection, account: Account) -> tuple[int, int]:
+        """Spent and reserved by everybody: this process' own share as it knows it, the others' as written."""
+        known = self._known.get(account)
+        if known is None:
+            spent = db.execute(sql.ACCOUNT, account).fetchone() or (0, 0)
+            others = db.execute(sql.OTHERS, (*account, self._owner)).fetchone()
+            known = self._known[account] = (spent[0] + others[0], spent[1] + others[1])
+        due = self._to_account.get(account, (0, 0))
+        return (
+            known[0] + due[0] + self._held_tokens[account],
+            known[1] + due[1] + self._held_units[account],
+        )
+
+    def _book(self, db: sqlite3.Connection) -> None:
+        if self._to_account:
+            db.executemany(sql.ADD_ACCOUNT, [(*account, *amount) for account, amount in self._to_account.items()])
+        if self._to_spend:
+            db.executemany(
+                sql.ADD_SPEND,
+                [
+                    (*booking, s.calls, s.prompt_tokens, s.completion_tokens, s.assumed_tokens, s.units)
+                    for booking, s in self._to_spend.items()
+                ],
+            )
+
+    def _booked(self) -> None:
+        for account, due in self._to_account.items():
+            if (known := self._known.get(account)) is not None:
+                self._known[account] = (known[0] + due[0], known[1] + due[1])
+        self._to_account.clear()
+        self._to_spend.clear()
+
+    def _keep_held(self, db: sqlite3.Connection, *, booked: bool) -> None:
+        """Write what this process has set aside, and with it what is settled but not booked: a kill loses neither."""
+        if booked:
+            self._changed.update(account for account in self._to_account if account in self._held_tokens)
+        for account in self._changed:
+            key = (*account, self._owner)
+            due = (0, 0) if booked else self._to_account.get(account, (0, 0))
+            tokens, cost = self._held_tokens[account] + due[0], self._held_units[account] + due[1]
+            if tokens or cost:
+                db.execute(sql.HOLD, (*key, tokens, cost))
+            else:
+                db.execute(sql.UNHOLD, key)
+
+    def _renew(self, db: sqlite3.Connection) -> None:
+        """Give a sign of life now and then, and book what dead processes left reserved."""
+        now = self.wall()
+        if now - self._beat < _BEAT_S:
+            return
+        self._beat = now
+        if db.execute(sql.BEAT, (now, self._owner)).rowcount == 0:
+            db.execute(sql.JOIN, (self._owner, now))
+            self._changed.update(account for account, tokens in self._held_tokens.items() if tokens)
+        for (owner,) in db.execute(sql.STALE, (now - self._stale_s,)).fetchall():
+            if db.execute(sql.BOOK_LOST, (owner,)).rowcount > 0:
+                _log.warning("a process died with LLM calls under way: what was reserved for them is booked as spent")
+            db.execute(sql.REPORT_LOST, (owner,))
+            db.execute(sql.FORGET_HELD, (owner,))
+            db.execute(sql.FORGET, (owner,))
+
+    def _after(self) -> None:
+        for account in [account for account, tokens in self._held_tokens.items() if not tokens]:
+            if not self._held_units[account] and account not in self._to_account:
+                del self._held_tokens[account], self._held_units[account]
+        if self._to_spend:
+            self._schedule(max(0.0, self._book_at - asyncio.get_running_loop().time()))
+        elif self._held_tokens:
+            self._schedule(_BEAT_S)
+        self._transactions += 1
+        if self._transactions % _CHECKPOINT == 0:
+            self._checkpoints.submit(_checkpoint, self._path)
+
+    def _unhold(self, reservation: Reservation) -> None:
+        for account in reservation.held:
+            self._hold(account, -reservation.tokens, -reservation.units)
+
+    def _give_up(self, waiting: list[_Waiting], error: Exception) -> StoreUnavailable:
+        self._waiting = []
+        failure = StoreUnavailable(
+            f"the ledger of LLM budgets {self._path} cannot be used ({error}); "
+            "check the disk and the folder's permissions"
+        )
+        for one in waiting:
+            one.done.set_exception(failure)
+        if self._to_spend:
+            self._schedule(_AGAIN_S)
+            if not waiting:
+                _log.error("%s", failure)
+        return failure
+
+
+def _checkpoint(path: Path) -> None:
+    """Most of it beside the writers; then, for a moment, in their place, so that the journal starts again."""
+    with sqlite3.connect(path, timeout=1.0) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        db.execute("PRAGMA wal_checkpoint(RESTART)")
+    db.close()

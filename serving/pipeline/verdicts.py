@@ -1,0 +1,129 @@
+"""Verdicts on the labels proposed for an item: what Tag and Score decide alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graph.ports import Proof
+from graph.tags import TagJudgement, judge_tags
+from models import tagging
+from models.guardrail import Verdict
+from models.policy import Evidence, TagPolicy, Warrant, likeliest
+from models.ports import FloatMatrix, FloatVector
+from models.tagging import LLMTags, Retrieved, TagItem
+from models.text import embedding_text, product_view
+from serving.errors import NotReady
+from serving.services import Judge, Services
+
+UNNAMED = "item"
+"""What facts and proofs call a product without an id."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Considered:
+    """The labels of an item and all there is to go by.
+
+    ``matrix`` [n, columns]: the evidence. ``certified`` [n, columns]: the part of it that the item's certificate is
+    about; the same object where that is all of it.
+    """
+
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    judged: TagJudgement
+    evidence: Evidence
+    matrix: FloatMatrix
+    certified: FloatMatrix
+
+    @property
+    def asked(self) -> tuple[FloatMatrix, ...]:
+        """What the guardrail must score: nothing twice."""
+        return (self.matrix,) if self.matrix is self.certified else (self.matrix, self.certified)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict on one label; ``facts`` speak against it."""
+
+    verdict: Verdict
+    decided_by: str
+    warrant: Warrant | None
+    facts: tuple[Proof, ...] = ()
+
+
+def tag_parts(services: Services) -> tuple[Judge, TagPolicy]:
+    """The guardrail of tags and what it may accept. Raises NotReady where the release has none."""
+    if services.tag_judge is None or services.policy is None:
+        raise NotReady(
+            "this release has no guardrail for tags: the catalog has no label column or too few labelled items. "
+            "Ingest with --label-column and train again"
+        )
+    return services.tag_judge, services.policy
+
+
+async def retrieve(services: Services, item: TagItem) -> Retrieved:
+    """Embed an item (off the event loop) and find its neighbours and candidate labels."""
+    text = embedding_text(item.title, item.text)
+    vectors = await asyncio.get_running_loop().run_in_executor(services.workers, services.embedder.embed, [text])
+    return tagging.retrieve(services.catalog, services.counts, item, vectors[0])
+
+
+def consider(
+    services: Services,
+    policy: TagPolicy,
+    item_id: str,
+    found: Retrieved,
+    llm: LLMTags | None,
+    source: str,
+    more: tuple[int, ...] = (),
+) -> Considered:
+    """Evidence and the graph's view of an item's candidate labels, and of ``more`` ones that somebody claims."""
+    catalog, item = services.catalog, found.item
+    labels = tuple(dict.fromkeys([*(llm.labels if llm else ()), *found.proposed, *more]))
+    names = tuple(catalog.labels[label] for label in labels)
+    view = product_view(item.title, item.text, item.attributes)
+    # What the caller says the product's category is, is what is asked here: it must not speak for itself.
+    view.pop("category", None)
+    judged = judge_tags(services.graph, item_id, view, names, source)
+    agreement = {label: judged.agreement.get(name, 0.0) for label, name in zip(labels, names)}
+    matrix = tagging.evidence(catalog, services.counts, found, labels, llm, agreement)
+    codes = tagging.attribute_codes(catalog, item)
+    evidence = policy.evidence(found.known, codes)
+    certified = matrix
+    if evidence in ("known words", "new words") and max(codes.values(), default=-1) >= 0:
+        certified = tagging.words_alone(matrix)
+    elif llm is not None:
+        certified = tagging.without_llm(matrix)
+    return Considered(labels, names, judged, evidence, matrix, certified)
+
+
+def decide(
+    policy: TagPolicy,
+    item: Considered,
+    probability: FloatVector,
+    score: FloatVector,
+    places: Sequence[int] | None = None,
+) -> list[Decision]:
+    """A decision for each label [n], or for those at ``places`` alone.
+
+    ``probability`` [n]: by all evidence; ``score`` [n]: by what the certificate is about.
+    """
+    judged = item.judged
+    vetoed = np.array([name in judged.conflicts or name in judged.doubts for name in item.names], bool)
+    best = likeliest(score, vetoed)
+    decisions = []
+    for at in range(len(item.names)) if places is None else places:
+        name = item.names[at]
+        if (conflict := judged.conflicts.get(name)) is not None:
+            decisions.append(Decision("reject", "graph", None, (conflict,)))
+            continue
+        verdict, warrant = policy.verdict(name, float(probability[at]), float(score[at]), at == best, item.evidence)
+        doubt = judged.doubts.get(name)
+        if doubt is not None and verdict == "review":
+            decisions.append(Decision("review", "graph", warrant, (doubt,)))
+        else:
+            decisions.append(Decision(verdict, "guardrail", warrant))
+    return decisions

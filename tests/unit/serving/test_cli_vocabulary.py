@@ -1,0 +1,57 @@
+"""``tandem vocabulary`` as a person and a script meet it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.vocabulary import vocabulary_app
+from models import vocabulary
+from models.vocabulary import InvalidVocabulary
+
+TREE = '[{"id": "food"}, {"id": "cheese", "parents": ["food"], "definition": "of milk"}]'
+
+
+def test_check_counts_what_a_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "tree.json").write_text(TREE)
+    done = CliRunner().invoke(vocabulary_app, ["check", str(tmp_path / "tree.json"), "--json"])
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert (told["labels"], told["roots"], told["deepest"], told["with_definition"]) == (2, 1, 2, 1)
+    shown = CliRunner().invoke(vocabulary_app, ["check", str(tmp_path / "tree.json")])
+    assert "1: 1, 2: 1" in shown.stdout
+
+
+def test_import_writes_what_check_reads(tmp_path: Path) -> None:
+    (tmp_path / "tree.json").write_text(TREE)
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(vocabulary_app, ["import", str(tmp_path / "tree.json"), "-o", str(out), "--several"])
+    assert done.exit_code == 0
+    made = vocabulary.read(out)
+    assert made.several
+    assert made.ancestors("cheese") == {"food"}
+
+
+def test_cyclic_taxonomy_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree.json").write_text('[{"id": "a", "parents": ["b"]}, {"id": "b", "parents": ["a"]}]')
+    with pytest.raises(InvalidVocabulary, match="above one another"):
+        CliRunner().invoke(
+            vocabulary_app,
+            ["import", str(tmp_path / "tree.json"), "-o", str(tmp_path / "out.json")],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_catalog_without_a_workspace_says_what_to_do(tmp_path: Path) -> None:
+    from features.errors import WorkspaceError
+
+    with pytest.raises(WorkspaceError, match="tandem ingest"):
+        CliRunner().invoke(
+            vocabulary_app,
+            ["import", "catalog", "-o", str(tmp_path / "o.json"), "-w", str(tmp_path)],
+            catch_exceptions=False,
+        )
