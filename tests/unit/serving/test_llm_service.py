@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from cli import main
 from features.workspace import Workspace
 from protos.tandem.v1 import llm_pb2, recommender_pb2, types_pb2
 from serving.client import CallFailed, Client
@@ -142,6 +145,57 @@ def test_metrics_tell_tokens_and_cost_by_tenant(running: tuple[Client, Ingress, 
         text = page.read().decode()
     assert 'tandem_llm_tokens_total{kind="prompt",task="ask",tenant="counted"}' in text
     assert "tandem_rpc_seconds" in text
+
+
+def tandem(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    """``tandem llm`` in this process: its exit code and standard output."""
+    monkeypatch.setattr(sys, "argv", ["tandem", "llm", *arguments])
+    code = 0
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, capsys.readouterr().out
+
+
+def test_the_command_line_asks_counts_and_shows_the_context(
+    running: tuple[Client, Ingress, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, _, root = running
+    where = ("--workspace", str(root), "--target", client.target)
+    code, out = tandem(capsys, monkeypatch, "status", "--json", *where)
+    assert code == 0
+    assert [target["name"] for target in json.loads(out)["targets"]] == ["vendor"]
+    schema = root / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"fruit": {"type": "string"}}, "required": ["fruit"]}')
+    code, out = tandem(
+        capsys, monkeypatch, "ask", "Name a fruit.", "--schema", str(schema), "--tenant", "cli", "--json", *where
+    )
+    asked = json.loads(out)
+    assert (code, json.loads(asked["text"]), asked["target"]) == (0, {"fruit": ""}, "vendor")
+    client.llm_cost(llm_pb2.LLMCostRequest())  # has what was just spent written
+    code, out = tandem(capsys, monkeypatch, "cost", "--tenant", "cli", "--json", "--workspace", str(root))
+    (row,) = json.loads(out)["spent"]
+    assert (row["task"], row["calls"], row["cost"]) == ("ask", 1, pytest.approx(asked["usage"]["cost"]))
+    client.llm_context(llm_pb2.LLMContextRequest(of=asked["request_id"]))
+    code, out = tandem(capsys, monkeypatch, "context", asked["request_id"], "--json", "--workspace", str(root))
+    (context,) = json.loads(out)["contexts"]
+    assert (context["user"], context["answer"]) == ("Name a fruit.", asked["text"])
+    for command in (("status", *where), ("cost", "--workspace", str(root))):
+        code, out = tandem(capsys, monkeypatch, *command)
+        assert (code, "vendor" in out) == (0, True)
+
+
+def test_a_context_nobody_kept_is_an_error_with_its_remedy(
+    running: tuple[Client, Ingress, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert tandem(capsys, monkeypatch, "context", "nobody", "--workspace", str(running[2]))[0] == 1
 
 
 def test_status_names_every_target_and_the_failing_one(
