@@ -25,7 +25,7 @@ from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.errors import BackfillFailed, NotReady, ServingError
 from serving.jobfolder import Job, JobFolder, Partition
-from serving.llms import open_llms
+from serving.llms import LLMs, open_llms
 from serving.load import load_services
 from serving.messages import Header, Recommendation, Tagging
 from serving.products import ProductFile, Unreadable, product, shown_id
@@ -229,6 +229,7 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._services: Services | None = None
+        self._llms: LLMs | None = None
         # An LLM engine belongs to one event loop for life.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="backfill", daemon=True).start()
@@ -256,6 +257,9 @@ class Worker:
             self._plan.place.write(
                 partition, pl.DataFrame(results, schema=schema), pl.DataFrame(dead, schema=letters, orient="row")
             )
+            if self._llms is not None:
+                # Ray ends a worker without a word: what the partition has cost must be on disk before.
+                self._wait(self._llms.flush())
         except (FeatureError, ModelError, GraphError, ServingError) as error:
             return str(error)
         except OSError as error:
@@ -270,11 +274,10 @@ class Worker:
                 f"release {promoted.id} was promoted while the job ran with {plan.job.release}; promote the "
                 "latter again to resume, or start again to a new --output"
             )
-        llms = None
         if plan.with_llm:
-            llms = open_llms(plan.workspace, config, promoted, "backfill")
-            self._wait(llms.start())
-        return load_services(plan.workspace, config, llms, embedder=_RememberingEmbedder())
+            self._llms = open_llms(plan.workspace, config, promoted, "backfill")
+            self._wait(self._llms.start())
+        return load_services(plan.workspace, config, self._llms, embedder=_RememberingEmbedder())
 
     def _wait(self, answers: Coroutine[Any, Any, _Value]) -> _Value:
         return asyncio.run_coroutine_threadsafe(answers, self._loop).result()

@@ -72,6 +72,13 @@ class LLMs:
             return "its engine is closed"
         return f"left alone for {state.rest_s:.0f} s after failures" if state.breaker == "open" else ""
 
+    async def flush(self) -> None:
+        """Write down what is settled, cached and told so far. Raises StoreUnavailable where the ledger cannot be."""
+        await self._ledger.flush()
+        await self._cache.flush()
+        if self.telemetry.contexts is not None:
+            await asyncio.to_thread(self.telemetry.contexts.flush)
+
     async def spent(self, days: int, tenant: str | None) -> pl.DataFrame:
         """See `read_spent`: what every process of the workspace has settled, this one to its last call."""
         await self._ledger.flush()

@@ -26,9 +26,11 @@ from serving.batch import RECOMMENDATIONS, TAGS, recommendation_rows, tag_rows
 from serving.clock import RequestClock
 from serving.config import BackfillConfig, ServeConfig
 from serving.errors import BackfillFailed
+from serving.gateway.budget import read_spent
 from serving.load import load_services
 from serving.messages import RecommendQuery, TagQuery
 from serving.services import Services
+from tests.servers import ChatServer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ServeConfig(llm=None, backfill=BackfillConfig(partition_rows=10, workers=1))
@@ -316,3 +318,25 @@ def _ray_processes() -> list[str]:
     """Processes of a Ray that this one started and did not end."""
     titles = [_title(pid) for pid in _descendants(os.getpid()) if _alive(pid)]
     return [title for title in titles if "ray::" in title or "raylet" in title or "gcs_server" in title]
+
+
+def test_what_an_llm_costs_a_job_is_on_disk_when_it_ends(workspace: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "few.csv"
+    source.write_text("item_id,title,text\n" + "\n".join(f"n{n},Sharp cheddar cheese number {n}," for n in range(5)))
+    with ChatServer() as vendor:
+        target = {"engine": "openai", "model": "m", "base_url": vendor.base_url, "place": "in_house", "stream": False}
+        config = ServeConfig.model_validate(
+            {
+                "llm": None,
+                "gateway": {"targets": {"house": {**target, "max_concurrency": 2}}},
+                "backfill": {"partition_rows": 2, "workers": 1},
+            }
+        )
+        report = tag_products(workspace, config, source, tmp_path / "spring", with_llm=True)
+        asked = len(vendor.seen)
+    assert (report.done, report.dead, report.partitions) == (5, 0, 3)
+    assert asked >= 5
+    spent = read_spent(workspace.llm_spend, days=2).filter(pl.col("job") == "spring")
+    assert (spent["calls"].sum(), set(spent["task"]), set(spent["target"])) == (asked, {"tag"}, {"house"})
+    assert spent["prompt_tokens"].sum() > 0
+    assert spent["assumed_tokens"].sum() == 0
