@@ -195,7 +195,7 @@ async def _serve(stream: Sequence[Request], config: CacheConfig) -> dict[str, An
             hit = await cache.get(request.ask, [_MODEL])
             seconds[number] = time.perf_counter() - started
             if hit is None:
-                await cache.put(request.ask, _MODEL, request.right)
+                cache.put(request.ask, _MODEL, request.right)
                 await asyncio.sleep(0)  # its answer would have taken a while: the store is written meanwhile
             else:
                 how[number] = 1 if hit.how == "exact" else 2

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 
 import numpy as np
+import uvloop
 
 from models.ports import LLMRequest, LLMResult
 from serving.gateway.cache import CacheConfig, TieredCache, open_store
@@ -19,6 +20,9 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.ledger import Ledger
 from serving.gateway.ports import Ask, Observer, Provider
 from serving.gateway.validate import AnswerValidator
+from serving.llms import redactor
+from serving.memory import keep_for_good
+from serving.telemetry import TelemetryConfig, start
 
 CONCURRENCY = (1, 8, 32)
 _LABELS = [f"department {number} / type {number % 7}" for number in range(24)]
@@ -63,14 +67,21 @@ def measure_overhead(
 ) -> dict[str, dict[str, float]]:
     """Overhead by number of callers at once: ``{"32": {"p50_ms": ..., "p99_ms": ..., "cpu_ms": ..., "asks": ...}}``.
 
-    The gateway runs with everything a service has: budgets in a ledger on disk (limits on everything, on the tenant
-    and on the request), validation, the exact cache with its store (every question is new: looked up and kept) and
-    ``observer``. Callers ask one after the other. Blocks of ``block_s`` seconds take turns, bare provider and gateway;
-    an overhead is the difference of the two quantiles over all blocks, so what both suffer (timers, the machine's
-    other work) cancels. ``provider`` defaults to `Delay`, whose own time is taken off each call first. Writes under
-    ``folder``.
+    The gateway runs with everything a service has: uvloop, as in Ray's workers; budgets in a ledger on disk (limits on
+    everything, on the tenant and on the request); validation; the exact cache with its store (every question is new:
+    looked up and kept); and, unless ``observer`` is given instead, metrics, monitors, log lines and contexts with the
+    threads that write them.
+
+    Callers ask one after the other. Blocks of ``block_s`` seconds take turns, bare provider and gateway; an overhead is
+    the difference of the two quantiles over all blocks, so what both suffer (timers, the machine's other work) cancels.
+    ``provider`` defaults to `Delay`, whose own time is taken off each call first. Writes under ``folder``.
     """
-    return asyncio.run(_measure(folder, provider or Delay(), observer, concurrency, blocks, block_s))
+    keep_for_good()
+    with contextlib.ExitStack() as stack:
+        if observer is None:
+            telemetry = start(TelemetryConfig(metrics=False), folder, redactor(), "bench")
+            observer = stack.enter_context(contextlib.closing(telemetry)).observer
+        return uvloop.run(_measure(folder, provider or Delay(), observer, concurrency, blocks, block_s))
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from serving.graphcodec import GraphCodec
 from serving.llmcodec import LLMCodec
 from serving.llms import guard_logs, open_llms
 from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_live
+from serving.memory import keep_for_good
 from serving.pipeline import graph, review
 from serving.pipeline.ask import ask_llm
 from serving.reviewcodec import ReviewCodec
@@ -72,6 +73,7 @@ class Ingress:
         self._llms = open_llms(workspace, config, current, "ingress", llms)
         self._clock = self._llms.telemetry.clock
         self._live = load_live(workspace, config, self._llms, remote)
+        keep_for_good()
         self._closed = False
         self._starting = asyncio.get_running_loop().create_task(self._llms.start())
 

@@ -1,11 +1,22 @@
-"""Memory of processes on this machine, as Linux tells it."""
+"""Memory: of processes on this machine, as Linux tells it, and this one's garbage collector."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
 _PROC = Path("/proc")
+
+
+def keep_for_good() -> None:
+    """Take everything there is now out of the garbage collector's sight. To be called once, when all is loaded.
+
+    What a service has loaded (modules, names, tables) lives as long as it does. Looking through all of it for garbage
+    stops every request for a tenth of a second, now and then.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def descendants(root: int, title: str) -> list[int]:

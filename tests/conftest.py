@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+import uvloop
 from hypothesis import settings
 
 from features.workspace import Workspace
@@ -10,6 +13,13 @@ from features.workspace import Workspace
 # The first example of a test may compile a kernel, and a machine may be busy: time is no property of the code here.
 settings.register_profile("tandem", deadline=None)
 settings.load_profile("tandem")
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """Ray's workers run on uvloop, whose handles and timers differ from asyncio's own: so do the tests."""
+    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+    return policy
 
 
 @pytest.fixture(scope="session")

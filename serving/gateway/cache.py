@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -27,6 +28,8 @@ _MIB: Final = 2**20
 _MOST_WAITING: Final = 4_096
 """Answers that may wait to be written; the next one is kept in memory only."""
 _BATCH: Final = 256
+_GATHER_S: Final = 0.1
+"""Answers of so long are written together: a transaction of its own for each costs more than all else here."""
 
 
 class CacheConfig(BaseModel):
@@ -100,6 +103,7 @@ class TieredCache:
         self._bytes = 0
         self._near = MeaningIndex(config.semantic_rows, config.scope_rows)
         self._waiting: list[Row] = []
+        self._gathering: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._followed_at, self._followed_to = clock(), 0
@@ -127,7 +131,7 @@ class TieredCache:
                 return Hit(row.result, "semantic", model)
         return None
 
-    async def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
+    def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
         """See Cache. A cut-off or empty answer is not kept. Returns before the store has it: see `flush`."""
         if result.finish != "stop" or not result.text.strip():
             return
@@ -145,11 +149,14 @@ class TieredCache:
         self._learn(row)
         if self._store is not None and len(self._waiting) < _MOST_WAITING:
             self._waiting.append(row)
-            if self._writing is None or self._writing.done():
-                self._writing = asyncio.create_task(self._write())
+            if self._gathering is None:
+                self._gathering = asyncio.get_running_loop().call_later(_GATHER_S, self._start_writing)
 
     async def flush(self) -> None:
         """Returns once everything put so far is in the store, or was given up on, and no look at it is under way."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._start_writing()
         for task in (self._writing, self._following):
             if task is not None:
                 await task
@@ -198,6 +205,11 @@ class TieredCache:
         if row.vector is not None and row.release == self._release:
             self._near.add(row.group, row.key, row.vector, row.result.text, row.expires)
 
+    def _start_writing(self) -> None:
+        self._gathering = None
+        if self._writing is None or self._writing.done():  # one under way takes what has come meanwhile
+            self._writing = asyncio.create_task(self._write())
+
     async def _write(self) -> None:
         while self._waiting and self._store is not None:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
@@ -244,16 +256,21 @@ def _passes(ask: Ask, result: LLMResult) -> bool:
 
 def _keys(release: str, ask: Ask, models: Sequence[str], partition: str) -> list[str]:
     """One for each model: a hash of everything that decides what it would answer."""
-    request = ask.request
-    schema = None if request.json_schema is None else json.dumps(request.json_schema, default=dict)
-    said = [request.system, request.user, request.max_tokens, request.temperature, request.seed, schema]
-    common = hashlib.blake2b(json.dumps([release, partition, said]).encode(), digest_size=16)
+    common = _common(release, ask, partition)
     keys = []
     for model in models:
         own = common.copy()
         own.update(model.encode())
         keys.append(own.hexdigest())
     return keys
+
+
+@lru_cache(maxsize=256)  # by the ask itself, which is looked up first and kept later
+def _common(release: str, ask: Ask, partition: str) -> hashlib.blake2b:
+    request = ask.request
+    schema = None if request.json_schema is None else json.dumps(request.json_schema, default=dict)
+    said = [request.system, request.user, request.max_tokens, request.temperature, request.seed, schema]
+    return hashlib.blake2b(json.dumps([release, partition, said]).encode(), digest_size=16)
 
 
 def _group(scope: str, model: str, partition: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.sqlitefile import SqliteFile
 from models.ports import LLMRequest
-from serving.gateway.observe import Drain, Failures, Part, safe_id
+from serving.gateway.observe import Drain, Failures, Part, give_way, safe_id
 from serving.gateway.ports import Ask, Outcome, Redactor
 
 _SCHEMA = """
@@ -162,7 +162,7 @@ class ContextStore(Part):
     def _write_some(self, batch: list[_Rendered | _Ended | _Judged]) -> None:
         with self._file.transaction(), self._file.guard():
             for each in batch:
-                time.sleep(0)  # redaction is a millisecond of pure Python: let the event loop in between
+                give_way()
                 if isinstance(each, _Rendered):
                     self._insert(each.time, each.ask, each.target, each.sent)
                 elif isinstance(each, _Ended):

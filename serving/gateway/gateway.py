@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from models.errors import EngineTimeout, EngineUnavailable
-from models.ports import LLMRequest, LLMResult
+from models.ports import LLMRequest
 from serving.gateway.asking import Asking, AskingServices
 from serving.gateway.breaker import RetryBudget
 from serving.gateway.budget import UNIT, Spending
@@ -96,7 +96,6 @@ class Gateway:
         self._services = AskingServices(self._caller, judge, config.retries, RetryBudget(config.retries))
         self._clock = clock
         self._shadows: set[asyncio.Task[None]] = set()
-        self._writes: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @classmethod
@@ -139,8 +138,8 @@ class Gateway:
         self._closed = True
         for task in self._shadows:
             task.cancel()
-        while waiting := self._shadows | self._writes:
-            await asyncio.wait(waiting)
+        while self._shadows:
+            await asyncio.wait(set(self._shadows))
         await self._caller.aclose()
         if self._ledger is not None:
             await self._ledger.aclose()
@@ -170,8 +169,8 @@ class Gateway:
                 target, judged, repaired = await Asking(self._services, ask, plan, deadline, spending).judged()
         except TimeoutError:
             raise EngineTimeout(f"the LLM did not answer within {ask.budget_s * 1e3:.0f} ms") from None
-        if not judged.problem and target in plan.kept:
-            await self._keep(ask, target.model, judged.result, partition)
+        if self._cache is not None and not judged.problem and target in plan.kept:
+            self._cache.put(ask, target.model, judged.result, partition)
         usage = _usage(spending, target.model)
         return Answer(judged.result, usage, target.name, "", spending.attempts, repaired, judged.problem)
 
@@ -181,17 +180,12 @@ class Gateway:
         models = tuple(dict.fromkeys(target.model for target in plan.kept))
         return await self._cache.get(ask, models, partition)
 
-    async def _keep(self, ask: Ask, model: str, result: LLMResult, partition: str) -> None:
-        """Write to the cache: at once into memory, while a store elsewhere is left to finish in the background."""
-        if self._cache is None:
-            return
-        self._hold(self._writes, self._cache.put(ask, model, result, partition))
-        await asyncio.sleep(0)
-
     def _start_shadows(self, ask: Ask, plan: Plan) -> None:
         for target in plan.shadows.ordered:
             if not target.free.locked() and len(self._shadows) < self._config.max_shadows:
-                self._hold(self._shadows, self._shadow(ask, target))
+                task = asyncio.get_running_loop().create_task(self._shadow(ask, target))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
 
     async def _shadow(self, ask: Ask, target: Target) -> None:
         until = asyncio.get_running_loop().time() + target.config.timeout_s
@@ -200,12 +194,6 @@ class Gateway:
             await self._caller.make(call, Spending(self._config.budgets.request))
         except Exception as error:
             _log.info("shadow of %s: %s", target.name, error)
-
-    def _hold(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        return task
 
 
 def _usage(spending: Spending, model: str = "") -> Usage:

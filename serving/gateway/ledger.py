@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 
 _SETTLE_S = 0.1
 """What calls really took is written together with the next reservation, or after so long."""
+_AHEAD = 2
+"""So much of what was reserved since the last transaction is set aside for the calls to come."""
+_SPARE = 64
+"""But no more than this part of what is left: near its end a budget is given out call by call."""
 _BUSY_S = 0.001
 """Another process writes: it takes a fraction of this."""
 _AGAIN_S = 1.0
@@ -56,14 +60,32 @@ class _Waiting:
     done: asyncio.Future[None]
 
 
+@dataclass(slots=True)
+class _Share:
+    """What this process has of an account: pairs of tokens and `UNIT`."""
+
+    bound: Bound
+    held: tuple[int, int] = (0, 0)
+    """Reserved for calls under way."""
+    asked: tuple[int, int] = (0, 0)
+    """Reserved since the last transaction, by so many ``calls``."""
+    calls: int = 0
+    ahead: tuple[int, int] = (0, 0)
+    """Set aside in the file for calls to come."""
+    written: tuple[int, int] = (0, 0)
+    """All that the file holds for this process: for calls under way, to be booked, and ahead."""
+
+
 class Ledger:
     """Reserves the worst case of a call before it is made, and books what it came to. For one event loop.
 
     Reservations that come in one turn of the loop share a transaction: all their accounts are read and written under
-    the file's write lock, so no two processes can give away the same rest. A transaction outlives the process; a power
-    cut may take the last ones (``synchronous=NORMAL``: no wait for the disk). A process that dies leaves its
-    reservations behind: after ``stale_s`` without a sign of it they are booked as spent, for nobody knows what the
-    engine was still given.
+    the file's write lock, so no two processes can give away the same rest. While calls follow each other closely a
+    transaction sets something aside for the next ones too (at most a 64th of what is left), and those need none: a
+    budget is never passed, but another process may be refused that much before its end. A transaction outlives the
+    process; a power cut may take the last ones (``synchronous=NORMAL``: no wait for the disk). A process that dies
+    leaves behind what it had set aside: after ``stale_s`` without a sign of it that is booked as spent, for nobody
+    knows what the engine was still given.
     """
 
     def __init__(self, path: Path, *, wall: Callable[[], float] = time.time, stale_s: float = 120.0) -> None:
@@ -78,15 +100,16 @@ class Ledger:
         self._owner = secrets.token_hex(8)
         self._beat = -_BEAT_S
         self._waiting: list[_Waiting] = []
-        self._held_tokens: Counter[Account] = Counter()
-        self._held_units: Counter[Account] = Counter()
+        self._shares: dict[Account, _Share] = {}
         self._changed: set[Account] = set()
+        self._closing = False
         self._to_account: dict[Account, tuple[int, int]] = {}
         self._to_spend: dict[Booking, Spent] = {}
         self._known: dict[Account, tuple[int, int]] = {}
         self._version = -1
         self._book_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
         self._transactions = 0
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
@@ -101,6 +124,11 @@ class Ledger:
         reservation = Reservation(booking, accounts, tokens, units, tuple(held) if limited else ())
         if not limited:
             return reservation
+        if self._covered(reservation):
+            for account in reservation.held:
+                self._hold(account, tokens, units)
+            self._schedule(_SETTLE_S)
+            return reservation
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(reservation, limited, done))
         self._schedule(0.0)
@@ -114,8 +142,7 @@ class Ledger:
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
         """Book what the call came to, and give back what it did not take. Never waits, never raises."""
-        for account in reservation.held:
-            self._hold(account, -reservation.tokens, -reservation.units)
+        self._unhold(reservation)
         if spent.calls:
             total = spent.tokens
             for account in reservation.accounts:
@@ -125,6 +152,11 @@ class Ledger:
                 self._book_at = asyncio.get_running_loop().time() + _SETTLE_S
             self._to_spend[reservation.booking] = self._to_spend.get(reservation.booking, Spent()) + spent
         self._schedule(_SETTLE_S)
+
+    @property
+    def held(self) -> dict[Account, tuple[int, int]]:
+        """Tokens and cost (`UNIT`) set aside by this process for calls under way."""
+        return {account: share.held for account, share in self._shares.items() if any(share.held)}
 
     def spent(self, since: str = "", until: str = "9999-12-31") -> pl.DataFrame:
         """What was booked from day ``since`` to day ``until`` (ISO, both included), by all processes.
@@ -153,9 +185,11 @@ class Ledger:
 
     async def aclose(self) -> None:
         """Write what is settled and close the file; what is still reserved is booked as spent when it is stale."""
+        self._closing = True
+        self._changed.update(account for account, share in self._shares.items() if any(share.ahead))
         try:
             await self.flush()
-            if not self._held_tokens:
+            if not self.held:
                 with self._file.guard():
                     self._file.db.execute(sql.FORGET, (self._owner,))
         except StoreUnavailable as error:
@@ -167,26 +201,47 @@ class Ledger:
             self._checkpoints.shutdown()
             self._file.close()
 
+    def _covered(self, reservation: Reservation) -> bool:
+        """Whether what the file has set aside for this process is enough for one more call."""
+        if self._waiting:
+            return False  # who came first is served first
+        for account in reservation.held:
+            share = self._shares.get(account)
+            if share is None or not any(share.ahead):
+                return False
+            due = self._to_account.get(account, (0, 0))
+            if (
+                share.held[0] + due[0] + reservation.tokens > share.written[0]
+                or share.held[1] + due[1] + reservation.units > share.written[1]
+            ):
+                return False
+        return True
+
     def _hold(self, account: Account, tokens: int, units: int) -> None:
-        self._held_tokens[account] += tokens
-        self._held_units[account] += units
+        share = self._shares.get(account)
+        if share is None:
+            share = self._shares[account] = _Share(Bound(account, None, None))
+        share.held = (share.held[0] + tokens, share.held[1] + units)
+        if tokens > 0 or units > 0:
+            share.asked = (share.asked[0] + tokens, share.asked[1] + units)
+            share.calls += 1
         self._changed.add(account)
 
     def _schedule(self, delay: float) -> None:
         """Have `_write` called in ``delay`` seconds, if it is not called sooner anyway."""
         loop = asyncio.get_running_loop()
         due = loop.time() + delay
+        if self._due <= due:
+            return
         if self._timer is not None:
-            if self._timer.when() <= due:
-                return
             self._timer.cancel()
-        self._timer = loop.call_at(due, self._write)
+        self._timer, self._due = loop.call_at(due, self._write), due
 
     def _write(self) -> StoreUnavailable | None:
         """One transaction with all that is due; whatever fails, what is settled stays due."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._due = None, math.inf
         db = self._file.db
         waiting = [one for one in self._waiting if not one.done.done()]
         try:
@@ -207,7 +262,7 @@ class Ledger:
             self._decide(db, waiting, granted, refusals)
             if book:
                 self._book(db)
-            self._keep_held(db, booked=book)
+            written = self._keep_held(db, booked=book)
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             if db.in_transaction:
@@ -218,6 +273,9 @@ class Ledger:
             return self._give_up(waiting, error)
         if book:
             self._booked()
+        for account, (total, ahead) in written.items():
+            share = self._shares[account]
+            share.written, share.ahead, share.asked, share.calls = total, ahead, (0, 0), 0
         self._changed.clear()
         for one in granted:
             one.done.set_result(None)
@@ -245,6 +303,8 @@ class Ledger:
                 refusals.append((one, error))
                 continue
             granted.append(one)
+            for bound in one.bounds:
+                self._shares.setdefault(bound.account, _Share(bound))
             for account in one.reservation.held:
                 self._hold(account, *wanted)
                 if account in used:
@@ -265,10 +325,8 @@ class Ledger:
             others = db.execute(sql.OTHERS, (*account, self._owner)).fetchone()
             known = self._known[account] = (spent[0] + others[0], spent[1] + others[1])
         due = self._to_account.get(account, (0, 0))
-        return (
-            known[0] + due[0] + self._held_tokens[account],
-            known[1] + due[1] + self._held_units[account],
-        )
+        held = share.held if (share := self._shares.get(account)) else (0, 0)
+        return known[0] + due[0] + held[0], known[1] + due[1] + held[1]
 
     def _book(self, db: sqlite3.Connection) -> None:
         if self._to_account:
@@ -289,18 +347,44 @@ class Ledger:
         self._to_account.clear()
         self._to_spend.clear()
 
-    def _keep_held(self, db: sqlite3.Connection, *, booked: bool) -> None:
-        """Write what this process has set aside, and with it what is settled but not booked: a kill loses neither."""
+    def _keep_held(
+        self, db: sqlite3.Connection, *, booked: bool
+    ) -> dict[Account, tuple[tuple[int, int], tuple[int, int]]]:
+        """Write what this process has set aside, and with it what is settled but not booked: a kill loses neither.
+
+        Of each account written: all of it, and what of it is ahead.
+        """
         if booked:
-            self._changed.update(account for account in self._to_account if account in self._held_tokens)
-        for account in self._changed:
-            key = (*account, self._owner)
+            self._changed.update(account for account in self._to_account if account in self._shares)
+        written: dict[Account, tuple[tuple[int, int], tuple[int, int]]] = {}
+        # An account without a limit is ahead for the sake of those with one that a call needs as well.
+        for account in sorted(self._changed, key=lambda account: not self._shares[account].bound.limited):
+            share = self._shares[account]
             due = (0, 0) if booked else self._to_account.get(account, (0, 0))
-            tokens, cost = self._held_tokens[account] + due[0], self._held_units[account] + due[1]
-            if tokens or cost:
-                db.execute(sql.HOLD, (*key, tokens, cost))
+            needed = share.bound.limited or any(any(ahead) for _, ahead in written.values())
+            ahead = self._ahead(db, account, share) if needed else (0, 0)
+            total = (share.held[0] + due[0] + ahead[0], share.held[1] + due[1] + ahead[1])
+            key = (*account, self._owner)
+            if any(total):
+                db.execute(sql.HOLD, (*key, *total))
             else:
                 db.execute(sql.UNHOLD, key)
+            written[account] = (total, ahead)
+        return written
+
+    def _ahead(self, db: sqlite3.Connection, account: Account, share: _Share) -> tuple[int, int]:
+        """What to set aside for the calls to come: nothing, or enough for one at least."""
+        if self._closing or not any(share.asked):
+            return 0, 0
+        part = float(_AHEAD)
+        if share.bound.limited:
+            limits, used = (share.bound.tokens, share.bound.units), self._used(db, account)
+            for limit, spent, asked in zip(limits, used, share.asked):
+                if limit is not None and asked:
+                    part = min(part, (limit - spent) / (_SPARE * asked))
+        if part * share.calls < 1:
+            return 0, 0
+        return int(share.asked[0] * part), int(share.asked[1] * part)
 
     def _renew(self, db: sqlite3.Connection) -> None:
         """Give a sign of life now and then, and book what dead processes left reserved."""
@@ -310,7 +394,7 @@ class Ledger:
         self._beat = now
         if db.execute(sql.BEAT, (now, self._owner)).rowcount == 0:
             db.execute(sql.JOIN, (self._owner, now))
-            self._changed.update(account for account, tokens in self._held_tokens.items() if tokens)
+            self._changed.update(account for account, share in self._shares.items() if any(share.held))
         for (owner,) in db.execute(sql.STALE, (now - self._stale_s,)).fetchall():
             if db.execute(sql.BOOK_LOST, (owner,)).rowcount > 0:
                 _log.warning("a process died with LLM calls under way: what was reserved for them is booked as spent")
@@ -319,12 +403,18 @@ class Ledger:
             db.execute(sql.FORGET, (owner,))
 
     def _after(self) -> None:
-        for account in [account for account, tokens in self._held_tokens.items() if not tokens]:
-            if not self._held_units[account] and account not in self._to_account:
-                del self._held_tokens[account], self._held_units[account]
+        ahead = held = False
+        for account, share in list(self._shares.items()):
+            ahead |= any(share.ahead)
+            held |= any(share.held)
+            if not any(share.held) and not any(share.ahead) and account not in self._to_account:
+                del self._shares[account]
         if self._to_spend:
             self._schedule(max(0.0, self._book_at - asyncio.get_running_loop().time()))
-        elif self._held_tokens:
+        if ahead:
+            self._schedule(_SETTLE_S)  # where no call follows, it is given back
+            self._changed.update(account for account, share in self._shares.items() if any(share.ahead))
+        elif held:
             self._schedule(_BEAT_S)
         self._transactions += 1
         if self._transactions % _CHECKPOINT == 0:

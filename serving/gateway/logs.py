@@ -11,7 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
-from serving.gateway.observe import Drain, Failures, Part, safe_id
+from serving.gateway.observe import Drain, Failures, Part, give_way, safe_id
 from serving.gateway.ports import Ask, Attempt, Outcome, Redactor
 from serving.messages import Usage
 
@@ -49,6 +49,7 @@ class AskLog(Part):
 
     def _write(self, batch: list[tuple[float, Ask, Outcome, list[Attempt]]]) -> None:
         for at, ask, outcome, calls in batch:
+            give_way()
             self._sink(json.dumps(self._line(at, ask, outcome, calls), ensure_ascii=False))
 
     def _line(self, at: float, ask: Ask, outcome: Outcome, calls: list[Attempt]) -> dict[str, Any]:

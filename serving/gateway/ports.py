@@ -102,8 +102,9 @@ class Cache(Protocol):
         """The answer one of ``models`` gave, the first named first. ``partition`` keeps tenants apart."""
         ...
 
-    async def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
-        """Keep a complete, valid answer. The gateway calls it for nothing else."""
+    def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
+        """Keep a complete, valid answer; the gateway calls it for nothing else. Nobody waits: a store elsewhere is
+        written to later."""
         ...
 
 

@@ -71,15 +71,19 @@ _PHONES: Final = (
     ),
     re.compile(rf"{_EDGE}[6-9]\d{{4}} \d{{5}}(?![A-Za-z0-9_-])"),
 )
-_PHONE_AFTER_WORD: Final = re.compile(
+_PHONE_DIGITS: Final = re.compile(r"(?<![A-Za-z0-9])\(?\+?\d(?:[ \u00a0().\/-]{0,2}\d){5,14}(?![A-Za-z0-9])")
+_PHONE_WORD: Final = re.compile(
     r"(?:\b(?:phone|tel|telephone|mobile|cell(?:phone)?|whatsapp|signal|telegram|fax|call|ring|bel|appel\w{1,3}"
     r"|chiam\w{1,4}|llamar|anrufen|text|sms|reach|dial|contact"
     r"|number(?:\s+is)?|t[ée]l[ée]phone|portable|tel[ée]fono|m[oó]vil|celular|ll[aá]m[ae]\w*|telefon|handy|mobil|rufnummer"
     r"|cellulare|telefono|telemóvel|телефон|тел|номер)\b|电话|手机|電話|携帯|전화|هاتف)"
-    r"(?:\s+(?:me|us|my|him|her|is|at|on|to|no|nr|number|es|ist|au|al|unter|me|the|me at)\b){0,3}[\s:.#№=是は]{0,3}"
-    r"(?P<it>(?<![A-Za-z0-9])\(?\+?\d(?:[ \u00a0().\/-]{0,2}\d){5,14})(?![A-Za-z0-9])",
+    r"(?:\s+(?:me|us|my|him|her|is|at|on|to|no|nr|number|es|ist|au|al|unter|me|the|me at)\b){0,3}[\s:.#№=是は]{0,3}\Z",
     re.IGNORECASE,
 )
+"""What makes a phone number of the digits that follow. Looked for where there are some: as one pattern with them it
+would be tried at every word of a text."""
+_BEFORE: Final = 80
+"""Characters before a number in which its word is looked for."""
 _UPC: Final = re.compile(r"\d \d{5} \d{5} \d|\d{12,14}")
 
 
@@ -92,10 +96,10 @@ class PatternRedactor:
     def redact(self, text: str) -> Redacted:
         """See Redactor. Time grows linearly with the text."""
         found: dict[str, int] = {}
-        lowered = text.lower()
+        holds = text.lower().__contains__
         digits = 0 if _DIGIT.search(text) is None else 1 if _SIX_DIGITS.search(text) is None else 6
         for rule in _RULES:
-            if digits >= rule.digits and (not rule.needs or any(need in lowered for need in rule.needs)):
+            if digits >= rule.digits and (not rule.needs or any(map(holds, rule.needs))):
                 text = _replaced(text, rule, found)
         for pattern in listed_patterns(text):
             text = _replaced(text, _Rule("name", pattern, "it", is_listed), found)
@@ -142,7 +146,8 @@ def _is_phone(match: re.Match[str]) -> bool:
 
 
 def _is_told_phone(match: re.Match[str]) -> bool:
-    return 6 <= len(_digits(match["it"])) <= 15
+    start = match.start()
+    return _PHONE_WORD.search(match.string, max(0, start - _BEFORE), start) is not None
 
 
 _RULES: Final = (
@@ -150,7 +155,7 @@ _RULES: Final = (
     _Rule("iban", _IBAN, decide=_is_iban, digits=6),
     _Rule("card", _CARD, decide=_is_card, digits=6),
     *(_Rule("phone", pattern, decide=_is_phone, digits=6) for pattern in _PHONES),
-    _Rule("phone", _PHONE_AFTER_WORD, "it", _is_told_phone, digits=6),
+    _Rule("phone", _PHONE_DIGITS, decide=_is_told_phone, digits=6),
     *(_Rule("address", pattern, "it", needs=needs, digits=1) for needs, pattern in ADDRESS_PATTERNS),
     *(_Rule("name", pattern, "it", is_name, needs) for needs, pattern in NAME_PATTERNS),
 )

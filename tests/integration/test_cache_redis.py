@@ -40,8 +40,8 @@ def replica(redis: Redis, clock: Clock, release: str = "r1", **config: Any) -> t
 async def test_replicas_share_equal_and_near_questions(redis: Redis) -> None:
     clock = Clock()
     first, _ = replica(redis, clock)
-    await first.put(ask(degrees=0), "m", result())
-    await first.put(ask("Brie", degrees=1), "m", result())
+    first.put(ask(degrees=0), "m", result())
+    first.put(ask("Brie", degrees=1), "m", result())
     await first.flush()
     second, _ = replica(redis, clock)
     await second.start()
@@ -57,7 +57,7 @@ async def test_replicas_share_equal_and_near_questions(redis: Redis) -> None:
 async def test_the_oldest_go_where_a_bound_is_passed(redis: Redis) -> None:
     kept, store = replica(redis, Clock(), entries=0, stored_entries=10)
     for number in range(30):
-        await kept.put(ask(str(number), degrees=number), "m", result())
+        kept.put(ask(str(number), degrees=number), "m", result())
     await kept.flush()
     found = [await kept.get(ask(str(number)), ["m"]) is not None for number in (19, 20, 29)]
     entries, size = await store.totals()
@@ -70,7 +70,7 @@ async def test_the_oldest_go_where_a_bound_is_passed(redis: Redis) -> None:
 async def test_bytes_are_bounded_and_a_rewritten_row_is_counted_once(redis: Redis) -> None:
     kept, store = replica(redis, Clock(), entries=0, stored_mib=1)
     for number in range(12):
-        await kept.put(ask(str(number % 6)), "m", result(text='"' + "x" * 50_000 + '"', tokens=()))
+        kept.put(ask(str(number % 6)), "m", result(text='"' + "x" * 50_000 + '"', tokens=()))
     await kept.flush()
     assert await store.totals() == (5, 5 * 200_264)
     await kept.aclose()
@@ -79,13 +79,13 @@ async def test_bytes_are_bounded_and_a_rewritten_row_is_counted_once(redis: Redi
 async def test_redis_forgets_what_expired_and_the_counts_follow(redis: Redis) -> None:
     clock = Clock()
     kept, store = replica(redis, clock, entries=0, ttl_s=0.02)
-    await kept.put(ask("old"), "m", result())
+    kept.put(ask("old"), "m", result())
     await kept.flush()
     with Client(port=redis.port) as client:
         until = time.monotonic() + 5
         while client.keys("*row*") and time.monotonic() < until:
             pass
-    await kept.put(ask("new"), "m", result())
+    kept.put(ask("new"), "m", result())
     await kept.flush()
     assert (await store.totals())[0] == 1
     await kept.aclose()
@@ -93,10 +93,10 @@ async def test_redis_forgets_what_expired_and_the_counts_follow(redis: Redis) ->
 
 async def test_another_release_is_purged(redis: Redis) -> None:
     old, _ = replica(redis, Clock(), "r1")
-    await old.put(ask(degrees=0), "m", result())
+    old.put(ask(degrees=0), "m", result())
     await old.aclose()
     new, store = replica(redis, Clock(), "r2")
-    await new.put(ask("mine"), "m", result())
+    new.put(ask("mine"), "m", result())
     await new.flush()
     await new.start()
     assert (await store.totals())[0] == 1
@@ -106,7 +106,7 @@ async def test_another_release_is_purged(redis: Redis) -> None:
 
 async def test_a_damaged_row_is_a_miss(redis: Redis) -> None:
     kept, _ = replica(redis, Clock(), entries=0)
-    await kept.put(ask(), "m", result())
+    kept.put(ask(), "m", result())
     await kept.flush()
     with Client(port=redis.port) as client:
         for name in client.keys("*row*"):
@@ -129,7 +129,7 @@ async def test_a_server_that_is_gone_or_hangs_costs_one_timeout(tmp_path: Path) 
     for number in range(100):
         assert await kept.get(ask(str(number)), ["m"]) is None
     assert time.perf_counter() - started < 1.0
-    await kept.put(ask(), "m", result())
+    kept.put(ask(), "m", result())
     assert await kept.get(ask(), ["m"]) is not None
     await kept.aclose()
     hanging.close()

@@ -175,7 +175,7 @@ async def test_two_thousand_requests_among_every_fault_at_once(tmp_path: Path) -
         await ledger.flush()
         spent = ledger.spent()
         states = gateway.states()
-        held = dict(ledger._held_tokens)
+        held = dict(ledger.held)
         await gateway.aclose()
         for engine in engines.values():
             await engine.aclose()

@@ -63,7 +63,7 @@ class ListCache:
                     return Hit(result, "exact", model)
         return None
 
-    async def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
+    def put(self, ask: Ask, model: str, result: LLMResult, partition: str = "") -> None:
         self.kept.append((model, ask.request, partition, result))
 
 

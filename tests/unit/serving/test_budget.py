@@ -216,6 +216,56 @@ def test_processes_that_spend_at_once_keep_within_one_budget(tmp_path: Path) -> 
     assert held == 0
 
 
+async def test_calls_that_follow_closely_share_a_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger, other = Ledger(path, wall=Hand(NOON)), Ledger(path, wall=Hand(NOON))
+    limit = bounds(64_000)
+    for _ in range(100):
+        ledger.settle(await ledger.reserve(booking(), 20, 0, limit), Spent(1, 8, 2))
+    assert ledger._transactions < 50
+    await ledger.flush()
+    assert ledger.spent()["calls"].to_list() == [100]
+    # At most a 64th of what was left is out of others' reach, and only while calls come.
+    with pytest.raises(BudgetExceeded):
+        await other.reserve(booking(), 63_001, 0, limit)
+    other.settle(await other.reserve(booking(), 62_000, 0, limit), Spent())
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                other.settle(await other.reserve(booking(), 63_000, 0, limit), Spent())
+                break
+            except BudgetExceeded:
+                await asyncio.sleep(0.02)
+    await ledger.aclose()
+    await other.aclose()
+
+
+async def test_what_is_set_aside_for_calls_to_come_is_never_more_than_the_budget_has(tmp_path: Path) -> None:
+    path, limit = tmp_path / "ledger.db", bounds(5_000)
+    ledgers = [Ledger(path, wall=Hand(NOON)) for _ in range(3)]
+    granted = 0
+
+    async def spend(ledger: Ledger) -> None:
+        nonlocal granted
+        while True:
+            try:
+                held = await ledger.reserve(booking(), 10, 0, limit)
+            except BudgetExceeded:
+                return
+            granted += 1
+            await asyncio.sleep(0)
+            ledger.settle(held, Spent(1, 10, 0))
+
+    await asyncio.gather(*(spend(ledger) for ledger in ledgers for _ in range(4)))
+    for ledger in ledgers:
+        await ledger.aclose()
+    assert granted * 10 <= 5_000
+    assert granted * 10 > 5_000 - 3 * 4 * 10 - 5_000 / 64
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM held").fetchone() == (0,)
+    db.close()
+
+
 def _dies_spending(path: str, booked: bool) -> None:
     async def run() -> None:
         ledger = Ledger(Path(path), wall=Hand(NOON))
@@ -275,7 +325,7 @@ async def test_all_that_is_settled_can_be_written_at_any_moment_of_a_busy_day(le
     await busy
     await ledger.flush()
     assert ledger.spent().select("calls", "prompt_tokens", "completion_tokens").row(0) == (1_600, 3_200, 4_800)
-    assert ledger._held_tokens == {}
+    assert ledger.held == {}
 
 
 async def test_file_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
@@ -287,7 +337,7 @@ async def test_file_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 async def test_ledger_that_breaks_stops_spending_and_costs_no_answer_its_books(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db", wall=Hand(NOON))
     llm = FakeLLM("yes")
-    tables = {"budgets": {"tenant": {"tokens_per_day": 10_000}}}
+    tables = {"budgets": {"tenant": {"tokens_per_day": 1_000}}}  # too little to set anything aside
     one = gateway({"a": llm.generate}, tables, ledger=ledger)
     await one.ask(ask(tenant="acme"))
     with sqlite3.connect(tmp_path / "ledger.db") as db:
@@ -368,7 +418,7 @@ class TestThroughTheGateway:
             await one.ask(ask(tenant="acme"))
         await ledger.flush()
         assert ledger.spent().is_empty()
-        assert ledger._held_tokens == {}
+        assert ledger.held == {}
 
     async def test_engine_that_declined_is_paid_what_it_counted(self, ledger: Ledger) -> None:
         refusal = EngineUnavailable("declined", usage=(15, 2))

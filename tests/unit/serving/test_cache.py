@@ -20,7 +20,7 @@ def cache(store: CacheStore | None = None, clock: Clock | None = None, **config:
 
 
 async def answered(cache: TieredCache, question: Ask, label: str = "CHEESE", model: str = "m") -> None:
-    await cache.put(question, model, result(label))
+    cache.put(question, model, result(label))
 
 
 async def test_an_equal_question_is_answered_with_its_tokens() -> None:
@@ -59,7 +59,7 @@ async def test_models_are_asked_in_the_order_they_are_named_and_no_others() -> N
 
 async def test_a_partition_sees_nothing_of_another() -> None:
     kept = cache(agreeing=1)
-    await kept.put(ask(degrees=0), "m", result(), "tenant-a")
+    kept.put(ask(degrees=0), "m", result(), "tenant-a")
     assert await kept.get(ask(degrees=0), ["m"], "tenant-b") is None
     assert await kept.get(ask("Gouda", degrees=1), ["m"], "tenant-b") is None
     assert await kept.get(ask("Gouda", degrees=1), ["m"], "tenant-a") is not None
@@ -68,7 +68,7 @@ async def test_a_partition_sees_nothing_of_another() -> None:
 @pytest.mark.parametrize("bad", [result(finish="length"), result(text=" \n", tokens=())])
 async def test_a_cut_off_or_empty_answer_is_not_kept(bad: LLMResult) -> None:
     kept = cache()
-    await kept.put(ask(), "m", bad)
+    kept.put(ask(), "m", bad)
     assert await kept.get(ask(), ["m"]) is None
 
 
@@ -104,7 +104,7 @@ async def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
 async def test_memory_is_bounded_in_bytes() -> None:
     kept = cache(mib=1)
     for number in range(40):
-        await kept.put(ask(str(number)), "m", result(text='"' + "x" * 20_000 + '"', tokens=()))
+        kept.put(ask(str(number)), "m", result(text='"' + "x" * 20_000 + '"', tokens=()))
     held = [await kept.get(ask(str(number)), ["m"]) is not None for number in range(40)]
     assert held == [False] * 27 + [True] * 13  # 80,264 bytes each
 
@@ -236,7 +236,7 @@ async def test_the_file_is_bounded_in_entries_and_bytes(path: Path) -> None:
     assert store.totals()[0] == 10
     assert [await kept.get(ask(str(number)), ["m"]) is not None for number in (19, 20, 29)] == [False, True, True]
     for number in range(30):
-        await kept.put(ask(str(number)), "m", result(text='"' + "x" * 50_000 + '"', tokens=()))
+        kept.put(ask(str(number)), "m", result(text='"' + "x" * 50_000 + '"', tokens=()))
     await kept.flush()
     entries, size = store.totals()
     assert (entries, size <= 2**20) == (5, True)  # 200,264 bytes each

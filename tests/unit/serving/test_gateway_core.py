@@ -399,17 +399,6 @@ class TestCache:
             await gateway({"a": FakeLLM("yes").generate}, cache=Hanging()).ask(ask(budget_s=0.05))
         assert time.perf_counter() - started < 1.0
 
-    async def test_store_that_writes_slowly_holds_nobody_up(self) -> None:
-        class Slow(ListCache):
-            async def put(self, *_: Any) -> None:
-                await stored.wait()
-
-        stored = asyncio.Event()
-        one = gateway({"a": FakeLLM("yes").generate}, cache=Slow())
-        assert (await one.ask(ask())).result.text == "yes"
-        stored.set()
-        await one.aclose()
-
 
 async def test_states_tell_how_targets_fare() -> None:
     watched = Watched()
