@@ -62,7 +62,7 @@ class VLLMEngine:
             distributed_executor_backend="mp" if on_cpu else "uni",  # else chosen by whether Ray is around
             logprobs_mode="raw_logprobs",
             logits_processors=["models.llm.vllm_constraint:JSONConstraint"],
-            disable_log_stats=True,
+            disable_log_stats=False,  # without them nobody knows when the first token came
             load_format="safetensors",
             use_tqdm_on_load=False,
             enable_lora=adapter is not None,
@@ -138,9 +138,10 @@ class VLLMEngine:
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
             self._refuse_if_closed()
             raise EngineUnavailable(f"vLLM ({self.model_id}) gave up a request: try again")
-        return output.outputs[0]
+        return output
 
-    def _result(self, prompt_length: int, output: Any) -> LLMResult:
+    def _result(self, prompt_length: int, reply: Any) -> LLMResult:
+        output = reply.outputs[0]
         ids = list(output.token_ids)
         logprobs = [min(0.0, entry[token].logprob) for token, entry in zip(ids, output.logprobs, strict=True)]
         spoken = ids if output.finish_reason == "length" else ids[:-1]  # the last one ends the turn and has no text
@@ -151,6 +152,7 @@ class VLLMEngine:
             prompt_tokens=prompt_length,
             completion_tokens=len(ids),
             tokens=tuple(Token(text, logprob) for text, logprob in zip(texts, logprobs)),
+            first_token_s=reply.metrics.first_token_latency,
         )
 
     def _refuse_if_closed(self) -> None:

@@ -31,9 +31,13 @@ def households(trained_workspace: Workspace) -> list[str]:
 def started(
     trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, households: list[str]
 ) -> Iterator[tuple[Server, Early]]:
-    """The default configuration, LLM included, with bounds small enough to be reached; asked at its first breath."""
+    """The default configuration, LLM included, with bounds small enough to be reached; asked at its first breath.
+
+    A budget nobody reaches makes every call of the LLM reserve what it may cost.
+    """
+    budget = "[gateway.budgets.everything]\ntokens_per_day = 100_000_000"
     workspace = copy_of(trained_workspace, tmp_path_factory, "served")
-    with serving(workspace, workspace.root.parent, "", "max_ongoing = 6\nmax_queued = 6") as running:
+    with serving(workspace, workspace.root.parent, budget, "max_ongoing = 6\nmax_queued = 6") as running:
         with running.client() as client:
             reply = client.recommend(recommender_pb2.RecommendRequest(user_id=households[0], k=10))
             words = client.recommend(recommender_pb2.RecommendRequest(profile_text="vegan family", deadline_ms=5_000))
