@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, fail
+from cli.console import DEFAULT_WORKSPACE, JsonOption, UsageError, WorkspaceOption, fail
+from cli.facts import FactsOption, OntologyOption, load_graph
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 vocabulary_app = typer.Typer(no_args_is_help=True, help="Labels that tags are chosen from: check and import them.")
 
-CATALOG = "catalog"
+CATALOG, GRAPH = "catalog", "graph"
 SeveralOption = Annotated[bool, typer.Option("--several", help="An item may carry more than one of the labels.")]
 
 
@@ -40,20 +41,39 @@ def check(
 
 @vocabulary_app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help='A file as "check" takes it, or "catalog": the workspace\'s labels.')],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help='A file as "check" takes it, "catalog" (the workspace\'s labels) or "graph" (an ontology\'s).'
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    ontology: OntologyOption = "grocery",
+    facts: FactsOption = None,
+    labels: Annotated[
+        str, typer.Option(help="Of a graph: the predicate whose first argument is a label.")
+    ] = "category",
+    parents: Annotated[
+        str | None, typer.Option(help="Of a graph: the predicate of a label and a wider one, if there is one.")
+    ] = None,
     several: SeveralOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a vocabulary as one JSON file, with names, parents, definitions and examples.
 
     Example: tandem vocabulary import catalog --output categories.json
+    Example: tandem vocabulary import graph --ontology grocery --labels category_kind --output shelves.json
     """
     from features.workspace import write_atomically
     from models import vocabulary
 
-    made = _of_catalog(Workspace(workspace), several) if source == CATALOG else vocabulary.read(Path(source), several)
+    if source == CATALOG:
+        made = _of_catalog(Workspace(workspace), several)
+    elif source == GRAPH:
+        made = _of_graph(ontology, facts, labels, parents, several)
+    else:
+        made = vocabulary.read(Path(source), several)
     write_atomically(output, made.to_json() + "\n")
     _show(made, as_json)
 
@@ -68,6 +88,30 @@ def _of_catalog(workspace: Workspace, several: bool) -> Vocabulary:
         fail("the catalog of this workspace has no label column; ingest it with --label-column")
     items = pl.read_parquet(workspace.items, columns=[column, "title"])
     return vocabulary.from_catalog(column, items[column].to_list(), items["title"].to_list(), several)
+
+
+def _of_graph(ontology: str, facts: list[Path] | None, labels: str, parents: str | None, several: bool) -> Vocabulary:
+    """Derived facts count as asserted ones do: a rule may say what is a label, and what is wider."""
+    from graph import exchange
+    from models import vocabulary
+
+    graph = load_graph(ontology, facts, None)
+    arities = {}
+    for predicate, least in ((labels, 1), (parents, 2)):
+        if predicate is None:
+            continue
+        declaration = graph.program.declarations.get(predicate)
+        if declaration is None or len(declaration.names) < least:
+            fitting = sorted(name for name, one in graph.program.declarations.items() if len(one.names) >= least)
+            raise UsageError(
+                f"ontology {ontology!r} declares no predicate {predicate!r} of {least} or more arguments; choose of "
+                f"{', '.join(fitting[:30])}"
+            )
+        arities[predicate] = len(declaration.names)
+    told = [one.fact for one in exchange.statements_of(graph, arities, ("asserted", "derived"))]
+    names = dict.fromkeys(sorted(fact.args[0] for fact in told if fact.predicate == labels))
+    wider = sorted({fact.args[:2] for fact in told if fact.predicate == parents})
+    return vocabulary.from_pairs(labels, names, ((label, above) for label, above in wider), several)
 
 
 def _show(made: Vocabulary, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.console import UsageError
 from cli.vocabulary import vocabulary_app
 from models import vocabulary
 from models.vocabulary import InvalidVocabulary
@@ -55,3 +56,29 @@ def test_catalog_without_a_workspace_says_what_to_do(tmp_path: Path) -> None:
             ["import", "catalog", "-o", str(tmp_path / "o.json"), "-w", str(tmp_path)],
             catch_exceptions=False,
         )
+
+
+RULES = """
+.decl shelf(label: text)
+.decl beside(label: text, wider: text)
+.decl wider(label: text, wider: text)
+as-beside: wider(L, W) :- beside(L, W).
+"""
+
+
+def test_graph_knows_labels_and_wider_ones_by_rules(tmp_path: Path) -> None:
+    (tmp_path / "shelves.rules").write_text(RULES)
+    (tmp_path / "facts.tsv").write_text("brie\tbeside\tcheese\n")
+    (tmp_path / "more.json").write_text(
+        json.dumps({"facts": [{"predicate": "shelf", "args": [label]} for label in ("cheese", "brie")]})
+    )
+    out = tmp_path / "out.json"
+    files = ["--facts", str(tmp_path / "facts.tsv"), "--facts", str(tmp_path / "more.json")]
+    ontology = ["import", "graph", "--ontology", str(tmp_path / "shelves.rules"), *files, "-o", str(out)]
+    done = CliRunner().invoke(vocabulary_app, [*ontology, "--labels", "shelf", "--parents", "wider"])
+    assert done.exit_code == 0, done.output
+    made = vocabulary.read(out)
+    assert list(made.labels) == ["brie", "cheese"]
+    assert made.ancestors("brie") == {"cheese"}
+    with pytest.raises(UsageError, match=r"'shelves' of 1 or more arguments; choose of .*shelf"):
+        CliRunner().invoke(vocabulary_app, [*ontology, "--labels", "shelves"], catch_exceptions=False)
