@@ -18,6 +18,7 @@ from graph.errors import GraphError
 from models import release
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch, ModelError
+from models.policy import Warrant
 from models.ports import FloatMatrix
 from serving import pipeline
 from serving.clock import RequestClock
@@ -40,6 +41,20 @@ _TEXTS = 20_000
 """Embeddings a worker keeps (30 MB): products often share a text."""
 
 _DEGRADED = pl.List(pl.String)
+_CERTIFICATE: Mapping[str, Any] = {
+    "group": pl.String,
+    "certified": pl.String,
+    "evidence": pl.String,
+    "score": pl.Float64,
+    "threshold": pl.Float64,
+    "precision": pl.Float64,
+    "confidence": pl.Float64,
+    "units": pl.Int64,
+    "accepted": pl.Int64,
+    "wrong": pl.Int64,
+    "lower_bound": pl.Float64,
+    "reason": pl.String,
+}
 TAGS: Mapping[str, Any] = {
     "row": pl.Int64,
     "item_id": pl.String,
@@ -57,12 +72,14 @@ TAGS: Mapping[str, Any] = {
     "facts": pl.List(pl.String),
     "reasons": pl.List(pl.Struct({"feature": pl.String, "value": pl.Float64, "contribution": pl.Float64})),
     "llm_logprob": pl.Float64,
+    "certificate": pl.Struct(_CERTIFICATE),
     "degraded": _DEGRADED,
     "release": pl.String,
 }
 """One row per tag, in the service's order (``rank`` from 1). ``row`` counts the input's data rows from 0. A product
 that nothing is proposed for has one row with ``rank`` 0 and no tag; ``abstained`` is of the product. ``facts`` are
-proofs as text. ``degraded``: "stage: cause" of each fallback."""
+proofs as text. ``certificate`` is what the verdict rests on, null where the graph's veto decided; its ``threshold`` is
+infinite where the group may accept nothing. ``degraded``: "stage: cause" of each fallback."""
 
 RECOMMENDATIONS: Mapping[str, Any] = {
     "row": pl.Int64,
@@ -171,9 +188,19 @@ def tag_rows(number: int, item_id: str, answer: Tagging, with_llm: bool) -> list
                 "facts": ["\n".join(proof.lines()) for proof in tag.facts],
                 "reasons": [asdict(reason) for reason in tag.reasons],
                 "llm_logprob": tag.llm_logprob,
+                "certificate": _certificate(tag.warrant),
             }
         )
     return rows or [{**common, "rank": 0, "sources": [], "facts": [], "reasons": []}]
+
+
+def _certificate(warrant: Warrant | None) -> dict[str, Any] | None:
+    if warrant is None:
+        return None
+    bound = warrant.bound
+    counted = {"units": bound.units, "accepted": bound.accepted, "wrong": bound.wrong, "lower_bound": bound.lower}
+    told = {name: getattr(warrant, name) for name in _CERTIFICATE if name not in counted}
+    return {name: counted.get(name, told.get(name)) for name in _CERTIFICATE}
 
 
 def recommendation_rows(number: int, user_id: str, answer: Recommendation) -> list[dict[str, Any]]:

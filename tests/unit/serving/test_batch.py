@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
+from models.certify import Bound
+from models.policy import Warrant
 from serving.batch import RECOMMENDATIONS, TAGS, recommendation_rows, tag_rows
 from serving.messages import Degradation, Header, ProposedTag, Recommendation, Tagging
 
@@ -16,6 +20,29 @@ def test_an_abstained_product_keeps_its_rejected_tags_and_is_marked() -> None:
     assert frame["abstained"].to_list() == [True, True]
     assert frame["rank"].to_list() == [1, 2]
     assert frame.select("row", "evidence_field", "evidence_end", "evidence_text").row(0) == (7, "title", 3, "Pie")
+
+
+def test_a_verdict_comes_with_the_certificate_it_rests_on() -> None:
+    bound = Bound(0.9, 70, 60, 1, 0.925)
+    warrant = Warrant("FOOD", "(pooled)", "known words", 0.93, 0.95, 0.95, bound, "below the threshold")
+    vetoed, sent = REJECTED, replace(REJECTED, verdict="review", warrant=warrant)
+    frame = pl.DataFrame(tag_rows(7, "x", Tagging(HEADER, (sent, vetoed), False), False), schema=dict(TAGS))
+    first, second = frame["certificate"].to_list()
+    assert second is None or set(second.values()) == {None}
+    assert first == {
+        "group": "FOOD",
+        "certified": "(pooled)",
+        "evidence": "known words",
+        "score": 0.93,
+        "threshold": 0.9,
+        "precision": 0.95,
+        "confidence": 0.95,
+        "units": 70,
+        "accepted": 60,
+        "wrong": 1,
+        "lower_bound": 0.925,
+        "reason": "below the threshold",
+    }
 
 
 def test_a_product_or_user_nothing_is_proposed_for_has_one_row() -> None:
