@@ -29,6 +29,7 @@ from serving.gateway.ports import Provider, Redactor
 from serving.gateway.privacy import PatternRedactor
 from serving.gateway.safety import WordModerator
 from serving.gateway.targets import TargetState
+from serving.gateway.tracing import trace_headers
 from serving.gateway.validate import AnswerValidator
 from serving.llmhandle import engine_state, llm_provider
 from serving.pipeline.ask import Health
@@ -129,7 +130,7 @@ def open_llms(
     placed = {
         target: each.model_copy(update={"weights_dir": workspace.llm}) for target, each in settings.targets.items()
     }
-    engines = {target: llm.create(each) for target, each in placed.items() if target not in handles}
+    engines = {target: llm.create(each, trace_headers) for target, each in placed.items() if target not in handles}
     providers: dict[str, Provider] = {target: engine.generate for target, engine in engines.items()}
     providers |= {target: llm_provider(handle) for target, handle in handles.items()}
     private = redactor()

@@ -16,13 +16,15 @@ CONTEXT = 2048
 class ChatServer:
     """OpenAI's chat completions on localhost. Answers with the smallest value of the JSON schema, or echoes the user.
 
-    ``mode`` may be set at any time; ``seen`` holds the bodies received and ``keys`` their Authorization headers.
+    ``mode`` may be set at any time; ``seen`` holds the bodies received, ``keys`` their Authorization headers and
+    ``traces`` their traceparents.
     """
 
     def __init__(self, mode: Mode = "answer") -> None:
         self.mode: Mode = mode
         self.seen: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.traces: list[str | None] = []
         self.released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -50,6 +52,7 @@ class ChatServer:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.seen.append(body)
                 outer.keys.append(self.headers["Authorization"])
+                outer.traces.append(self.headers["traceparent"])
                 match outer.mode:
                     case "hang":
                         outer.released.wait(30)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx2
@@ -43,12 +43,14 @@ class OpenAIEngine:
         timeout_s: float,
         max_concurrency: int,
         stream: bool = True,
+        headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._model = model
         self._where = httpx2.URL(base_url).host
         self.model_id = f"{model}@{self._where}"
         self._timeout_s = timeout_s
         self._stream = stream
+        self._headers = headers
         self._closed = False
         self._client = httpx2.AsyncClient(
             base_url=base_url,
@@ -94,7 +96,7 @@ class OpenAIEngine:
         await self._client.aclose()
 
     async def _whole(self, request: LLMRequest) -> LLMResult:
-        reply = await self._client.post("/chat/completions", json=self._body(request))
+        reply = await self._client.post("/chat/completions", json=self._body(request), headers=self._headers())
         if reply.status_code != httpx2.codes.OK:
             raise self._refusal(reply)
         body = reply.json()
@@ -106,7 +108,8 @@ class OpenAIEngine:
     async def _streamed(self, request: LLMRequest) -> LLMResult:
         started = time.perf_counter()
         events, first = Events(), math.nan
-        async with self._client.stream("POST", "/chat/completions", json=self._body(request)) as reply:
+        body, headers = self._body(request), self._headers()
+        async with self._client.stream("POST", "/chat/completions", json=body, headers=headers) as reply:
             if reply.status_code != httpx2.codes.OK:
                 await reply.aread()
                 raise self._refusal(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from models.errors import ArtifactMismatch, EngineUnavailable, MissingExtra
@@ -11,22 +11,25 @@ from models.llm.config import DEFAULT_MODEL, LLMConfig
 from models.llm.weights import DEFAULT_NAME, materialize_default
 from models.ports import LLMEngine
 
+Headers = Callable[[], Mapping[str, str]]
 
-def create(config: LLMConfig) -> LLMEngine:
+
+def create(config: LLMConfig, headers: Headers = dict) -> LLMEngine:
     """Load the engine a configuration names; blocks until it can answer (vLLM about a minute).
 
-    Call it before serving. One engine belongs to one event loop: the loop of its first generate().
+    ``headers``: asked at each call for what to send beside it to an endpoint, in the task that makes the call. Call it
+    before serving. One engine belongs to one event loop: the loop of its first generate().
     Raises MissingExtra, ArtifactMismatch (no such weights) or EngineUnavailable (it does not start).
     """
     try:
-        return ENGINES[config.engine](config)
+        return ENGINES[config.engine](config, headers)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         wanted = {"vllm": "'tandem-rec[cpu]'", "peft": "peft"}.get(library, "'tandem-rec[serve]'")
         raise MissingExtra(f"LLM engine {config.engine!r} needs {library!r}: pip install {wanted}") from error
 
 
-def _vllm(config: LLMConfig) -> LLMEngine:
+def _vllm(config: LLMConfig, _: Headers) -> LLMEngine:
     from models.llm.vllm_engine import VLLMEngine
 
     return VLLMEngine(
@@ -41,7 +44,7 @@ def _vllm(config: LLMConfig) -> LLMEngine:
     )
 
 
-def _transformers(config: LLMConfig) -> LLMEngine:
+def _transformers(config: LLMConfig, _: Headers) -> LLMEngine:
     from models.llm.transformers_engine import TransformersEngine
 
     return TransformersEngine(
@@ -54,7 +57,7 @@ def _transformers(config: LLMConfig) -> LLMEngine:
     )
 
 
-def _openai(config: LLMConfig) -> LLMEngine:
+def _openai(config: LLMConfig, headers: Headers) -> LLMEngine:
     from models.llm.openai_engine import OpenAIEngine
 
     key = None
@@ -67,10 +70,11 @@ def _openai(config: LLMConfig) -> LLMEngine:
         timeout_s=config.timeout_s,
         max_concurrency=config.max_concurrency,
         stream=config.stream,
+        headers=headers,
     )
 
 
-ENGINES: dict[str, Callable[[LLMConfig], LLMEngine]] = {
+ENGINES: dict[str, Callable[[LLMConfig, Headers], LLMEngine]] = {
     "vllm": _vllm,
     "transformers": _transformers,
     "openai": _openai,

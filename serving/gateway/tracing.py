@@ -117,6 +117,11 @@ def traceparent() -> str:
     return carrier.get(TRACEPARENT, "")
 
 
+def trace_headers() -> dict[str, str]:
+    """`traceparent` as an endpoint's HTTP header: its server's own spans join the trace; nothing where none is."""
+    return {TRACEPARENT: header} if (header := traceparent()) else {}
+
+
 class TraceCalls(Part):
     """Spans ``llm.ask`` and, below it, ``llm.call`` for every engine asked. Told by the task that makes the call."""
 

@@ -13,9 +13,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from models import llm
+from models.llm.config import LLMConfig
 from models.ports import LLMRequest
 from serving.clock import RequestClock
-from serving.gateway.tracing import TraceCalls, TraceConfig, Tracing, traceparent
+from serving.gateway.tracing import TraceCalls, TraceConfig, Tracing, trace_headers, traceparent
+from tests.servers import ChatServer
+from tests.unit.serving.gateways import gateway
 from tests.unit.serving.observed import answered, ask, attempt, failed
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -86,6 +90,24 @@ async def test_one_trace_goes_from_the_caller_through_each_stage_to_the_engine(
     for secret in ("secret", "Ann", "ann", "Bearer"):
         assert secret not in told
     assert [stage.name for stage in clock.header("r", "x").stages] == ["index", "llm", "total"]
+
+
+async def test_an_endpoint_gets_the_trace_of_the_call_it_works_for(
+    tracing: Tracing, exporter: InMemorySpanExporter
+) -> None:
+    with ChatServer() as server:
+        engine = llm.create(LLMConfig(engine="openai", model="m", base_url=server.base_url), trace_headers)
+        one = gateway({"a": engine.generate}, observer=TraceCalls(tracing))
+        with tracing.rpc("Ask", [("traceparent", CALLER)], "r-1"):
+            await one.ask(ask(request=LLMRequest("", "cheese?", 48)))
+        await one.ask(ask(request=LLMRequest("", "bread?", 48)))
+        await one.aclose()
+        await engine.aclose()
+    first, second = server.traces
+    calls = [span for span in exporter.get_finished_spans() if span.name == "llm.call"]
+    assert first == f"{CALLER[:36]}{number(calls[0]):016x}-01"
+    assert second is not None
+    assert CALLER[3:35] not in second
 
 
 def test_an_error_is_told_by_its_class_only(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
