@@ -327,6 +327,18 @@ class Ingress:
 
         return await self._answer(request, grpc_context, answer, status)
 
+    async def List(self, request: Any, grpc_context: Any) -> Any:  # noqa: N802 - an RPC's name
+        from grpc_health.v1 import health_pb2
+
+        status = health_pb2.HealthCheckResponse
+
+        async def answer() -> health_pb2.HealthListResponse:
+            llm = status.SERVING if await self._llm_ready() else status.NOT_SERVING
+            told = {**dict.fromkeys(["", *SERVICES], status.SERVING), LLM_SERVICE: llm}
+            return health_pb2.HealthListResponse(statuses={name: status(status=one) for name, one in told.items()})
+
+        return await self._answer(request, grpc_context, answer, health_pb2.HealthListResponse)
+
     async def Watch(self, request: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: N802, ARG002 - an RPC's
         from grpc_health.v1 import health_pb2
 

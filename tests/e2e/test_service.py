@@ -42,7 +42,10 @@ METHODS = (
     "/tandem.v1.Graph/Explain",
     "/tandem.v1.Graph/Assert",
     "/tandem.v1.Graph/Retract",
+    *(f"/tandem.v1.LLM/{name}" for name in ("Status", "Ask", "Cost", "Context")),
+    *(f"/tandem.v1.Review/{name}" for name in ("ListCases", "Claim", "Resolve", "Release", "Audit", "Reset")),
     "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
 )
 STREAMS = (
     "/tandem.v1.Ensemble/ScoreStream",
@@ -169,6 +172,15 @@ def test_stream_of_claims_is_judged_in_order_and_outlives_a_bad_request(client: 
 )
 def test_health_says_serving(client: Client, service: str) -> None:
     assert client.serving(service)
+
+
+def test_health_lists_every_service_and_the_llm(server: Server) -> None:
+    with server.client() as client:
+        listed = health_pb2_grpc.HealthStub(client.channel).List(
+            health_pb2.HealthListRequest(), metadata=bearer(server), timeout=10
+        )
+        assert {"", "tandem.v1.Recommender", "tandem.v1.LLM", "tandem.llm"} <= set(listed.statuses)
+        assert listed.statuses["tandem.v1.Recommender"].status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_health_of_an_unknown_service_is_not_found(server: Server) -> None:
