@@ -63,6 +63,10 @@ class KnowledgeGraph(Protocol):
         """A content hash of rules and asserted facts; equal content gives an equal version on any machine."""
         ...
 
+    def count(self, predicate: str) -> int:
+        """The number of facts of a predicate. Raises UnknownPredicate."""
+        ...
+
     def holds(self, fact: Fact) -> bool:
         """Whether the fact is asserted or derived."""
         ...

@@ -39,8 +39,9 @@ def judge_tags(
     proposed = [(Fact("proposed_tag", (item_id, tag)), source) for tag in tags]
     product = graph.extend(item_facts(graph, item_id, attributes), _TEXT, others=proposed)
     conflicts: dict[str, Proof] = {}
-    for fact in product.query(Fact("conflict", (item_id, "?tag"))):
-        conflicts[fact.args[1]] = _with_message(graph.program, product.prove(fact))
+    if product.count("conflict"):  # seldom; cheaper than the question
+        for fact in product.query(Fact("conflict", (item_id, "?tag"))):
+            conflicts[fact.args[1]] = _with_message(graph.program, product.prove(fact))
     contents = {fact.args[1] for fact in product.query(Fact("may_contain", (item_id, "?x")))}
     doubts: dict[str, Proof] = {}
     knowledge = _knowledge(graph)  # type: ignore[arg-type]

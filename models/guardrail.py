@@ -6,6 +6,7 @@ Elkan, 2002), kept as a step table in the manifest.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from models import artifacts
 from models.errors import ArtifactMismatch
 from models.explain import top_contributions
 from models.ports import Contribution, FloatMatrix, FloatVector
+from models.treeshap import Shares, tabulated
 from models.xgbforest import compiled
 
 if TYPE_CHECKING:
@@ -65,7 +67,9 @@ class XGBoostGuardrail:
         self._columns = tuple(manifest["columns"])
         self._x = np.asarray(manifest["calibration"]["margin"])
         self._y = np.asarray(manifest["calibration"]["probability"])
-        self._margin = compiled(booster.save_raw("json").decode(), len(self._columns), self._by_xgboost)
+        saved = json.loads(booster.save_raw("json").decode())
+        self._margin = compiled(saved, len(self._columns), self._by_xgboost)
+        self._shares = tabulated(saved, len(self._columns), self._shares_by_xgboost) or self._shares_by_xgboost
         self.accept_at = float(manifest["accept_at"])
         self.reject_below = float(manifest["parameters"]["reject_below"])
 
@@ -83,12 +87,13 @@ class XGBoostGuardrail:
         return np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
 
     def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
+        return top_contributions(self._columns, matrix, self._shares(matrix), top) if len(matrix) else []
+
+    def _shares_by_xgboost(self, matrix: FloatMatrix) -> Shares:
         import xgboost
 
-        if not len(matrix):
-            return []
         shares = self._booster.predict(xgboost.DMatrix(matrix, nthread=1), pred_contribs=True)
-        return top_contributions(self._columns, matrix, np.asarray(shares, np.float64), top)
+        return np.asarray(shares, np.float64)
 
     def verdict(self, probability: float) -> Verdict:
         """``accept`` from the threshold on that showed the stated precision, ``reject`` below the floor."""

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from models.catalog import Catalog
 from models.llm.spans import span_logprob, string_values
@@ -117,12 +118,25 @@ class LabelCounts:
         """Smoothed P(label | attribute value) of each label [n]: towards the prior with the weight of a few rows."""
         starts, known, counts = self.by_value[attribute]
         window = slice(starts[value], starts[value + 1])
-        found, many = known[window], counts[window]
-        count = np.zeros(len(labels))
-        if len(found):
-            at = np.minimum(np.searchsorted(found, labels), len(found) - 1)
-            count = np.where(found[at] == labels, many[at], 0.0)
-        return (count + _PRIOR_ROWS * self.prior[labels]) / (float(many.sum()) + _PRIOR_ROWS)
+        return np.asarray(_smoothed(known[window], counts[window], labels, self.prior, _PRIOR_ROWS))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _smoothed(
+    found: npt.NDArray[np.int32],
+    many: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    prior: npt.NDArray[np.float64],
+    rows: float,
+) -> npt.NDArray[np.float64]:
+    """Compiled: a dozen calls of numpy, made for three attributes, are 0.08 ms of a millisecond."""
+    shares = np.empty(len(labels))
+    total = many.sum() + rows
+    for n, label in enumerate(labels):
+        at = np.searchsorted(found, label)
+        count = many[at] if at < len(found) and found[at] == label else 0.0
+        shares[n] = (count + rows * prior[label]) / total
+    return shares
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +178,7 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
     found, similarity = catalog.index.search(vector[None, :], min(2 * NEIGHBOURS, len(catalog.texts)))
     starts, by_text, many = counts.by_text
     there = found[0] >= 0
-    texts, near = found[0][there], similarity[0][there].astype(np.float64)
+    texts, near = found[0][there], _settled(similarity[0][there])
     seen = np.flatnonzero(starts[texts + 1] > starts[texts])[:NEIGHBOURS]
     texts, near = texts[seen], near[seen]
     best = float(near[0]) if len(near) else 0.0
@@ -181,11 +195,18 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
     votes = dict(zip(codes, (shares / (shares.sum() or 1.0)).tolist()))
     label_best = dict(zip(codes, nearest.tolist()))
     label_neighbours = dict(zip(codes, np.bincount(place, minlength=len(labels)).tolist()))
-    names = np.asarray(catalog.label_vectors @ vector, np.float64)
+    names = _settled(catalog.label_vectors @ vector)
     by_vote = sorted(votes, key=lambda label: (-votes[label], label))[:BY_VOTE]
     by_name = np.lexsort((np.arange(len(names)), -names))[:BY_NAME].tolist()
     proposed = tuple(dict.fromkeys([*by_vote, *by_name]))
     return Retrieved(item, votes, label_best, label_neighbours, best, names, proposed, frozenset(by_name), vector)
+
+
+def _settled(similarity: FloatMatrix) -> npt.NDArray[np.float64]:
+    """Similarities with 1 for equal words: trees split where training stood, so last bits would decide."""
+    exact = similarity.astype(np.float64)
+    exact[exact >= KNOWN_FROM] = 1.0
+    return exact
 
 
 def prompt(template: Prompt, catalog: Catalog, found: Retrieved) -> LLMRequest | None:
@@ -249,40 +270,36 @@ def evidence(
     1 where facts of the item support the label, -1 where they contradict it, absent where it has none.
     """
     matrix = np.full((len(labels), len(TAG_COLUMNS)), np.nan, np.float32)
-    stems = vocabulary(catalog.labels).stems
-    title = words(embedding_text(found.item.title, found.item.text))
+    codes = np.array(labels, np.int64)
     by_vote = sorted(found.votes, key=lambda label: (-found.votes[label], label))
     vote_rank = {label: rank for rank, label in enumerate(by_vote)}
-    top_votes = [found.votes[label] for label in by_vote[:2]] + [0.0, 0.0]
-    order = np.argsort(-found.names, kind="stable")
-    name_rank = np.empty(len(order))
-    name_rank[order] = np.arange(len(order))
-    codes = np.array(labels, np.int64)
+    first, second = [*(found.votes[label] for label in by_vote[:2]), 0.0, 0.0][:2]
+    votes = np.array([found.votes.get(label, 0.0) for label in labels])
+    matrix[:, 0] = votes
+    matrix[:, 1] = [vote_rank.get(label, np.nan) for label in labels]
+    matrix[:, 2] = votes - np.where(votes < first, first, second)
+    matrix[:, 3] = found.best
+    matrix[:, 4] = [found.label_best.get(label, np.nan) for label in labels]
+    matrix[:, 5] = [found.label_neighbours.get(label, 0) for label in labels]
+    name_rank = np.empty(len(found.names))
+    name_rank[np.argsort(-found.names, kind="stable")] = np.arange(len(found.names))
+    matrix[:, 6] = found.names[codes]
+    matrix[:, 7] = name_rank[codes]
+    stems = vocabulary(catalog.labels).stems
+    title = words(embedding_text(found.item.title, found.item.text))
+    shared = np.array([len(title & stems[label]) for label in labels])
+    of_name = np.array([len(stems[label]) for label in labels])
+    matrix[:, 8] = shared / np.maximum(1, len(title) + of_name - shared)
+    matrix[:, 9] = shared / np.maximum(1, of_name)
     matrix[:, 10] = np.log(counts.prior[codes])
     for slot, (name, value) in enumerate(attribute_codes(catalog, found.item).items()):
         if value >= 0:
             matrix[:, _ATTRIBUTES.start + slot] = counts.shares(name, value, codes)
-    for row, label in enumerate(labels):
-        vote = found.votes.get(label, 0.0)
-        label_words = stems[label]
-        shared = len(title & label_words)
-        line = matrix[row]
-        line[0] = vote
-        line[1] = vote_rank.get(label, np.nan)
-        line[2] = vote - (top_votes[0] if vote < top_votes[0] else top_votes[1])
-        line[3] = found.best
-        line[4] = found.label_best.get(label, np.nan)
-        line[5] = found.label_neighbours.get(label, 0)
-        line[6] = found.names[label]
-        line[7] = name_rank[label]
-        line[8] = shared / max(1, len(title | label_words))
-        line[9] = shared / max(1, len(label_words))
-        line[14] = agreement.get(label, 0.0)
-        line[15] = float(llm is not None)
-        if llm is not None and label in llm.labels:
-            rank = llm.labels.index(label)
-            line[16] = rank
-            line[17] = llm.logprobs[rank]
+    matrix[:, 14] = [agreement.get(label, 0.0) for label in labels]
+    matrix[:, _LLM_ANSWERED] = float(llm is not None)
+    if llm is not None:
+        for rank, (label, logprob) in enumerate(zip(llm.labels, llm.logprobs)):
+            matrix[codes == label, _OF_LLM] = rank, logprob
     return matrix
 
 

@@ -6,7 +6,6 @@ is left to XGBoost.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,29 +15,41 @@ from models.forest import MOST_LEAVES, Forest, UnknownTree, leaf_place
 from models.ports import FloatMatrix, FloatVector
 
 _PROBES: Final = 256
-_TOLERANCE: Final = 1e-4
+TOLERANCE: Final = 1e-4
+"""Margins and contributions further apart than this are not taken for the library's."""
 
 
 def compiled(
-    saved: str, columns: int, margin: Callable[[FloatMatrix], FloatVector]
+    model: Mapping[str, Any], columns: int, margin: Callable[[FloatMatrix], FloatVector]
 ) -> Callable[[FloatMatrix], FloatVector] | None:
     """What answers the margins of a model as ``margin`` does, from its JSON; None for one that is not known here."""
     try:
-        forest = _parsed(json.loads(saved))
+        forest = _parsed(trees_of(model))
     except (UnknownTree, KeyError, TypeError, ValueError):
         return None
-    rng = np.random.default_rng(0)
-    probes = rng.normal(scale=rng.choice([0.1, 1.0, 30.0], (_PROBES, columns))).astype(np.float32)
-    probes[rng.random(probes.shape) < 0.2] = np.nan
-    gap = margin(probes) - forest.predict(probes)
+    rows = probes(columns, _PROBES)
+    gap = margin(rows) - forest.predict(rows)
     base = float(np.median(gap))
-    if not np.abs(gap - base).max() < _TOLERANCE:
+    if not np.abs(gap - base).max() < TOLERANCE:
         return None
     return lambda matrix: forest.predict(matrix) + base
 
 
-def _parsed(model: Mapping[str, Any]) -> Forest:
-    trees = model["learner"]["gradient_booster"]["model"]["trees"]
+def trees_of(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Raises KeyError and TypeError for what is no model of trees."""
+    trees: list[Mapping[str, Any]] = model["learner"]["gradient_booster"]["model"]["trees"]
+    return trees
+
+
+def probes(columns: int, rows: int) -> FloatMatrix:
+    """Evidence of all sizes, a fifth of it missing, to compare two answers of a model on."""
+    rng = np.random.default_rng(0)
+    found = rng.normal(scale=rng.choice([0.1, 1.0, 30.0], (rows, columns))).astype(np.float32)
+    found[rng.random(found.shape) < 0.2] = np.nan
+    return found
+
+
+def _parsed(trees: list[Mapping[str, Any]]) -> Forest:
     leaves = np.zeros((len(trees), MOST_LEAVES))
     starts, nodes = [0], []
     for number, tree in enumerate(trees):

@@ -21,7 +21,7 @@ from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from graph import ontology
 from graph.properties import PropertyTable
-from models import release
+from models import release, tagging
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.embedder import MiniLMEmbedder
@@ -33,7 +33,7 @@ from models.ports import Embedder
 from models.prompts.registry import PromptRegistry
 from models.ranker import LightGBMRanker
 from models.release import Release
-from models.tagging import TAG_COLUMNS, LabelCounts
+from models.tagging import TAG_COLUMNS, LabelCounts, TagItem
 from serving.arrivals import Arrivals
 from serving.config import ServeConfig
 from serving.factlog import SqliteFactLog
@@ -208,4 +208,9 @@ def _warm_up(services: Services, trees: Trees) -> None:
         raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
     services.similar.warm_up()
     services.embedder.embed(["warm up"])
+    if services.policy is not None:
+        catalog = services.catalog
+        item = TagItem("warm up", attributes={name: values[0] for name, values in catalog.values.items()})
+        found = tagging.retrieve(catalog, services.counts, item, catalog.vectors[0])
+        tagging.evidence(catalog, services.counts, found, found.proposed, None, {})
     services.store.history("")

@@ -30,8 +30,8 @@ async def measure_tag(services: Services, requests: int = 300, seed: int = 0) ->
     ``tag``: a whole Tag; give services whose gateway has no LLM to time it without one. ``guardrail_and_graph``: the
     graph's view, evidence, probabilities and verdicts of `TAGS` tags of an item that was looked up before, reasons left
     out. ``reasons``: the contributions of the five tags a reply shows. ``score``: a Score of `CLAIMS` claims, per
-    claim. ``cpu``: mean processor time of the same, of all threads: what a busy machine does not change. Raises
-    NotReady where the release has no guardrail for tags.
+    claim. ``cpu``: mean processor time of the same, of all threads: what a busy machine does not change. ``stages``:
+    where the time of ``tag`` went, as its replies say. Raises NotReady where the release has no guardrail for tags.
     """
     items = sample_items(services, requests, seed)
     for item in items[:5]:  # what the first calls load and compile is no request's cost
@@ -40,8 +40,12 @@ async def measure_tag(services: Services, requests: int = 300, seed: int = 0) ->
     parts = np.array([await _verdicts(services, item) for item in items])
     labels = services.catalog.labels
 
-    async def one_tag(item: TagItem) -> object:
-        return await tag(services, TagQuery("", _PATIENCE_MS, "", item, 5), RequestClock(_PATIENCE_MS))
+    stages: dict[str, list[float]] = {}
+
+    async def one_tag(item: TagItem) -> None:
+        reply = await tag(services, TagQuery("", _PATIENCE_MS, "", item, 5), RequestClock(_PATIENCE_MS))
+        for stage in reply.header.stages:
+            stages.setdefault(stage.name, []).append(stage.ms)
 
     async def one_score(number: int) -> object:
         batch = (items[number : number + CLAIMS // 5] * CLAIMS)[: CLAIMS // 5]
@@ -57,6 +61,7 @@ async def measure_tag(services: Services, requests: int = 300, seed: int = 0) ->
         "guardrail_and_graph_ms": _quantiles(parts[:, :2]),
         "reasons_ms": _quantiles(parts[:, 2:]),
         "score_ms_per_claim": _quantiles(scored),
+        "stages_ms": {name: _wall(np.array(spent)) for name, spent in stages.items() if name != "total"},
     }
 
 
@@ -105,8 +110,11 @@ def sample_items(services: Services, many: int, seed: int) -> list[TagItem]:
 
 def _quantiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
     """Of milliseconds [n, 2] by the wall and of the processor."""
-    wall = {f"p{share}": round(float(np.quantile(values[:, 0], share / 100)), 3) for share in (50, 95, 99)}
-    return {**wall, "cpu": round(float(values[:, 1].mean()), 3)}
+    return {**_wall(values[:, 0]), "cpu": round(float(values[:, 1].mean()), 3)}
+
+
+def _wall(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{share}": round(float(np.quantile(values, share / 100)), 3) for share in (50, 95, 99)}
 
 
 def run(services: Services, requests: int = 300) -> dict[str, Any]:

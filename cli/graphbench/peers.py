@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from cli.graphbench.workloads import Kind, Workload
 from graph.engine import RuleGraph, Table
 from graph.rules.syntax import Term
@@ -60,13 +62,11 @@ class TandemJob:
 
     def fetch(self, derived: RuleGraph) -> Answer:
         columns = self.columns(derived)
-        if not self.spelt:
-            return {predicate: list(map(tuple, rows.tolist())) for predicate, rows in columns.items()}
-        name = derived.names().__getitem__
-        return {
-            predicate: list(zip(*(map(name, column.tolist()) for column in rows.T)))
-            for predicate, rows in columns.items()
-        }
+        if self.spelt:
+            names = np.array(derived.names(), object)
+            columns = {predicate: names[rows] for predicate, rows in columns.items()}
+        # By columns: a tuple of each row's values is made once, without a list before it.
+        return {predicate: list(zip(*(column.tolist() for column in rows.T))) for predicate, rows in columns.items()}
 
     def spelling(self, derived: RuleGraph) -> Sequence[str]:
         return derived.names()

@@ -195,8 +195,7 @@ class RuleGraph:
 
     def _row(self, fact: Fact) -> int:
         predicate = check_fact(self.store, fact)
-        symbols = self.store.symbols.get(fact.args)
-        return -1 if -1 in symbols else self.store.find(predicate, symbols)
+        return self.store.find(predicate, self.store.symbols.get(fact.args))
 
     def _rows(self, predicate: int, pattern: Fact) -> k.Words | None:
         """Rows that match the constants of a pattern; None where one of them is in no fact."""
@@ -224,6 +223,8 @@ class RuleGraph:
 def evaluated(store: Store, told: Told, limits: Limits) -> Store:
     """The closure of told facts over an empty store, as a base of its own."""
     update = Update(store, limits)
+    # Late plans (see plan.py) rest on this order.
+    told.parts.sort(key=lambda part: store.compiled.later[part[0]])
     told.tell(update)
     always = store.compiled.predicates[TRUE]
     update.tell(always, np.empty((1, 0), np.int32), np.array([-1 - store.source_id("")], np.int32))

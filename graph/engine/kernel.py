@@ -27,13 +27,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from graph.engine.memory import doubles, fetch, longs, words
+from graph.engine.memory import doubles, fetch, longs, pair, words
 
 Words: TypeAlias = NDArray[np.int32]
 Longs: TypeAlias = NDArray[np.int64]
 
 # Registers that hold addresses and sizes. Of the program: predicates [n + 1, 5], indexes [n, 5], rules [n, 2],
-# plans [n, 9], plans_of [3 kinds of trigger, layers, predicates, 2], steps [n, 10], and lists those point into.
+# plans [n, 13], plans_of [3 kinds of trigger, layers, predicates, 3], steps [n, 10], and lists those point into.
 PREDICATES, INDEXES, RULES, PLANS, PLANS_OF, STEPS, LISTS, LAYERS, PREDICATE_COUNT, INDEX_BITS = range(10)
 # Of the base: heap, hash table of facts, hash table of index keys (newest row with the key).
 SPLIT, BASE_HEAP, BASE_TABLE, BASE_TABLE_SIZE, BASE_HEADS, BASE_HEADS_SIZE = range(10, 16)
@@ -52,19 +52,22 @@ OVER_HEAP, OVER_HEAP_SIZE, TABLE, TABLE_SIZE, HEADS, HEADS_SIZE, MOVED, MOVED_SI
 # Registers that say where an update stands.
 (
     LIMIT, START, LAYER, PHASE, PART, AT, END, CURRENT, TOP, ROW, NEXT_PLAN, LAST_PLAN, PLAN, STEP, DOWN, BUDGET,
-    WANTED, BLAMED, SLOTS,
-) = range(48, 67)  # fmt: skip
-REGISTERS = 67
+    WANTED, BLAMED, SLOTS, HOP,
+) = range(48, 68)  # fmt: skip
+# Of the base again: a hash table of the keys of late indexes, which only changes read (see plan.py).
+LATE_HEADS, LATE_HEADS_SIZE = range(68, 70)
+REGISTERS = 70
 AHEAD = 16
+FAR = 1 << 16  # slots of a table that no longer lies in the processor's own cache
 
 # Columns of the program's tables.
 P_ARITY, P_SIZE, P_PREMISES, P_NEXT, P_INDEX, P_WIDTH = 0, 1, 2, 3, 4, 5
-I_PREDICATE, I_NEXT, I_LIST, I_COUNT, I_WIDTH = 0, 1, 2, 3, 4
+I_PREDICATE, I_NEXT, I_LIST, I_COUNT, I_LATE, I_WIDTH = 0, 1, 2, 3, 4, 5
 R_RISE, R_BODY, R_WIDTH = 0, 1, 2
 (
     PLAN_RULE, PLAN_STEP, PLAN_ATOM, PLAN_BINDS, PLAN_BIND, PLAN_CHECKS, PLAN_CHECK, PLAN_CONSTANTS, PLAN_CONSTANT,
-    PLAN_WIDTH,
-) = range(10)  # fmt: skip
+    PLAN_GUARDS, PLAN_GUARD, PLAN_HOP, PLAN_ALIKE, PLAN_WIDTH,
+) = range(14)  # fmt: skip
 S_KIND, S_BACK, S_WHAT, S_ATOM, S_KEYS, S_KEY, S_BINDS, S_BIND, S_CHECKS, S_CHECK, S_WIDTH = range(11)
 
 # Kinds of steps, and of triggers.
@@ -94,8 +97,23 @@ _LOW = 0xFFFFFFFF
 def mix(seed, key, n):
     """A 32-bit hash of ``n`` words, as uint64."""
     h = (np.uint64(seed) + _ONE) * _MULTIPLIER
-    for i in range(n):
+    if n > 0:
+        h = (h ^ (h >> _SHIFT) ^ np.uint64(key[0])) * _MULTIPLIER
+    if n > 1:
+        h = (h ^ (h >> _SHIFT) ^ np.uint64(key[1])) * _MULTIPLIER
+    for i in range(2, n):
         h = (h ^ (h >> _SHIFT) ^ np.uint64(key[i])) * _MULTIPLIER
+    h = (h ^ (h >> _SHIFT)) * _MULTIPLIER
+    return h >> _SHIFT
+
+
+@njit(cache=True, nogil=True)
+def mix_few(seed, a, b, n):
+    """As ``mix`` for one word or two."""
+    h = (np.uint64(seed) + _ONE) * _MULTIPLIER
+    h = (h ^ (h >> _SHIFT) ^ np.uint64(a)) * _MULTIPLIER
+    if n == 2:
+        h = (h ^ (h >> _SHIFT) ^ np.uint64(b)) * _MULTIPLIER
     h = (h ^ (h >> _SHIFT)) * _MULTIPLIER
     return h >> _SHIFT
 
@@ -265,6 +283,12 @@ def find_fact(registers, predicate, key):
 
 
 @njit(cache=True, nogil=True)
+def find_pair(registers, predicate, a, b):
+    """As ``find_fact`` for two arguments, which most facts have: what goes around the kernel is half of a lookup."""
+    return find(longs(registers), predicate, pair(a, b), DYING | DEAD)
+
+
+@njit(cache=True, nogil=True)
 def find_same(s, row):
     """The row that now stands for the fact of ``row``, or -1 where it no longer holds."""
     if state_of(s, row) == 0:
@@ -299,10 +323,11 @@ def head_slot(s, heap, heads, size, split, index, key, n, tag):
 
 @njit(cache=True, nogil=True)
 def head_below(s, index, key, n, tag):
-    size = s[BASE_HEADS_SIZE]
+    is_late = words(s[INDEXES])[index * I_WIDTH + I_LATE]
+    size = s[LATE_HEADS_SIZE] if is_late else s[BASE_HEADS_SIZE]
     if size == 0:
         return NOTHING
-    heads = longs(s[BASE_HEADS])
+    heads = longs(s[LATE_HEADS]) if is_late else longs(s[BASE_HEADS])
     item = heads[head_slot(s, words(s[BASE_HEAP]), heads, size, 0, index, key, n, tag)]
     return NOTHING if item == NOTHING else item & _LOW
 
@@ -366,6 +391,19 @@ def has_room(s, predicate, height):
 
 
 @njit(cache=True, nogil=True)
+def enter(s, predicate, slot, tag, existed, replaces):
+    """A new record, entered in the table: where it lies in the heap. The caller has made sure of room."""
+    at = s[HEAP_USED]
+    s[HEAP_USED] = at + size_of(s, predicate)
+    words(s[OVER_HEAP])[at] = predicate | existed | replaces
+    longs(s[TABLE])[slot] = entry(tag, at + s[SPLIT])
+    s[FACTS] += 1
+    if not existed:
+        s[TOTAL] += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
 def offer(s, predicate, key, height, why, premises, n_premises):
     """The fact of ``key`` with a proof of ``height``: kept where none so low is known. DONE, FULL or OVER_LIMIT."""
     n = arity_of(s, predicate)
@@ -402,24 +440,44 @@ def offer(s, predicate, key, height, why, premises, n_premises):
         s[WANTED] = height
         return FULL
     if at < 0:
-        if not existed:
-            if s[TOTAL] >= s[LIMIT]:
-                s[BLAMED] = predicate
-                return OVER_LIMIT
-            s[TOTAL] += 1
-        at = s[HEAP_USED]
-        s[HEAP_USED] += size_of(s, predicate)
-        heap[at] = predicate | existed | replaces
+        if not existed and s[TOTAL] >= s[LIMIT]:
+            s[BLAMED] = predicate
+            return OVER_LIMIT
+        at = enter(s, predicate, slot, tag, existed, replaces)
         for i in range(n):
             heap[at + ARGS + i] = key[i]
-        table[slot] = entry(tag, at + split)
-        s[FACTS] += 1
     heap[at + HEIGHT] = height
     heap[at + WHY] = why
     for i in range(n_premises):
         heap[at + ARGS + n + i] = premises[i]
     wait(s, at + split, height)
     return DONE
+
+
+@njit(cache=True, nogil=True)
+def key_of(s, heap, at, index, key):
+    """Writes the key of a record in an index to ``key``: of how many words."""
+    indexes, lists = words(s[INDEXES]), words(s[LISTS])
+    n, positions = indexes[index * I_WIDTH + I_COUNT], indexes[index * I_WIDTH + I_LIST]
+    for i in range(n):
+        position = lists[positions + i]
+        if position < 0:
+            break
+        key[i] = heap[at + ARGS + position]
+    return n
+
+
+@njit(cache=True, nogil=True)
+def enlist(s, heap, heads, size, split, index, row, key):
+    """Puts a row first in the list of its key of an index. Whether the key is new."""
+    at = row - split
+    n = key_of(s, heap, at, index, key)
+    tag = key_mix(s, index, key, n)
+    slot = head_slot(s, heap, heads, size, split, index, key, n, tag)
+    before = heads[slot]
+    heads[slot] = entry(tag, row)
+    heap[at + words(s[INDEXES])[index * I_WIDTH + I_NEXT]] = NOTHING if before == NOTHING else before & _LOW
+    return before == NOTHING
 
 
 @njit(cache=True, nogil=True)
@@ -438,21 +496,36 @@ def settle(s, row):
     elif heap[at] & EXISTED == 0:
         longs(s[COUNTS])[predicate] += 1
     heap[at] |= SETTLED
-    predicates, indexes, lists = words(s[PREDICATES]), words(s[INDEXES]), words(s[LISTS])
+    predicates, indexes = words(s[PREDICATES]), words(s[INDEXES])
     first, last = predicates[predicate * P_WIDTH + P_INDEX], predicates[(predicate + 1) * P_WIDTH + P_INDEX]
+    if s[HEADS_SIZE] > FAR:
+        is_first = True
+        for index in range(first, last):
+            if s[START] or not indexes[index * I_WIDTH + I_LATE]:
+                if not is_first:
+                    n = key_of(s, heap, at, index, key)
+                    fetch(heads, home(key_mix(s, index, key, n), s[HEADS_SIZE]))
+                is_first = False
     for index in range(first, last):
-        n, positions = indexes[index * I_WIDTH + I_COUNT], indexes[index * I_WIDTH + I_LIST]
-        for i in range(n):
-            key[i] = heap[at + ARGS + lists[positions + i]]
-        tag = key_mix(s, index, key, n)
-        slot = head_slot(s, heap, heads, s[HEADS_SIZE], s[SPLIT], index, key, n, tag)
-        after = NOTHING
-        if heads[slot] == NOTHING:
-            s[KEYS] += 1
-        else:
-            after = heads[slot] & _LOW
-        heads[slot] = entry(tag, row)
-        heap[at + indexes[index * I_WIDTH + I_NEXT]] = after
+        if s[START] or not indexes[index * I_WIDTH + I_LATE]:
+            s[KEYS] += enlist(s, heap, heads, s[HEADS_SIZE], s[SPLIT], index, row, key)
+
+
+@njit(cache=True, nogil=True)
+def complete(registers, heap_address, used, heads_address, size, key_address):
+    """Enters the settled facts of a base in the late indexes, an empty table of keys: how many, or -1 for too many."""
+    s, heap, heads, key = longs(registers), words(heap_address), longs(heads_address), words(key_address)
+    predicates, indexes = words(s[PREDICATES]), words(s[INDEXES])
+    at, keys = 0, 0
+    while at < used:
+        first = (heap[at] & PREDICATE) * P_WIDTH
+        for index in range(predicates[first + P_INDEX], predicates[first + P_WIDTH + P_INDEX]):
+            if heap[at] & SETTLED and indexes[index * I_WIDTH + I_LATE]:
+                if keys * 10 >= size * 7:
+                    return NOTHING
+                keys += enlist(s, heap, heads, size, 0, index, at, key)
+        at += predicates[first + P_SIZE]
+    return keys
 
 
 @njit(cache=True, nogil=True)
@@ -510,6 +583,8 @@ def compare(s, operator, left, right):
 @njit(cache=True, nogil=True)
 def agrees(s, row, at, n, env):
     """Whether the row has what ``env`` holds, for ``n`` pairs (slot, position) of the lists."""
+    if n == 0:
+        return True
     lists = words(s[LISTS])
     for i in range(n):
         if env[lists[at + 2 * i]] != word(s, row, ARGS + lists[at + 2 * i + 1]):
@@ -519,9 +594,24 @@ def agrees(s, row, at, n, env):
 
 @njit(cache=True, nogil=True)
 def bind(s, row, at, n, env):
-    lists = words(s[LISTS])
+    lists, heap = words(s[LISTS]), words(s[BASE_HEAP])
+    if row >= s[SPLIT]:
+        heap, row = words(s[OVER_HEAP]), row - s[SPLIT]
     for i in range(n):
-        env[lists[at + 2 * i]] = word(s, row, ARGS + lists[at + 2 * i + 1])
+        slot = lists[at + 2 * i]
+        if slot < 0:  # never: a loop with a way out is not made one of vectors, whose preparations cost more than it
+            break
+        env[slot] = heap[row + ARGS + lists[at + 2 * i + 1]]
+
+
+@njit(cache=True, nogil=True)
+def gather(key, env, lists, at, n):
+    """Writes what ``env`` holds in ``n`` slots of the lists to ``key``. The way out is as in ``bind``."""
+    for i in range(n):
+        slot = lists[at + i]
+        if slot < 0:
+            break
+        key[i] = env[slot]
 
 
 @njit(cache=True, nogil=True)
@@ -567,8 +657,7 @@ def prepare(s, step, row, env):
     slots, keyed = longs(s[SLOTS]), words(s[SLOTS] + 8 * AHEAD)
     while next_ >= 0 and count < AHEAD:
         bind(s, next_, steps[step + S_BINDS], steps[step + S_BIND], env)
-        for i in range(n):
-            keyed[i] = env[lists[keys + i]]
+        gather(keyed, env, lists, keys, n)
         slot = home(mix(predicate, keyed, n), size)
         fetch(table, slot)
         slots[count] = slot
@@ -601,8 +690,7 @@ def fire(s):
         if kind == COMPARE:
             down = compare(s, what, env[keys], env[n])
         else:
-            for i in range(n):
-                key[i] = env[lists[keys + i]]
+            gather(key, env, lists, keys, n)
             if kind == PROBE:
                 if down:
                     row, ahead = first_row(s, what, key, n), 0
@@ -644,11 +732,20 @@ def fire(s):
 
 @njit(cache=True, nogil=True)
 def begin(s, plan, row):
-    """Readies the plan's firing on the row, unless the row does not fit its atom."""
+    """Readies the plan's firing on the row, unless the row does not fit its atom: then the plans after it that ask for
+    the same first constant are skipped too."""
     env, lists, plans, at = words(s[ENV]), words(s[LISTS]), words(s[PLANS]), plan * PLAN_WIDTH
-    constants = plans[at + PLAN_CONSTANTS]
+    guards, constants = plans[at + PLAN_GUARDS], plans[at + PLAN_CONSTANTS]
+    for i in range(plans[at + PLAN_GUARD]):
+        if word(s, row, ARGS + lists[guards + 2 * i]) != lists[guards + 2 * i + 1]:
+            if i == 0:
+                s[NEXT_PLAN] += plans[at + PLAN_ALIKE]
+            return
     for i in range(plans[at + PLAN_CONSTANT]):
-        env[lists[constants + 2 * i]] = lists[constants + 2 * i + 1]
+        slot = lists[constants + 2 * i]
+        if slot < 0:
+            break
+        env[slot] = lists[constants + 2 * i + 1]
     bind(s, row, plans[at + PLAN_BINDS], plans[at + PLAN_BIND], env)
     if agrees(s, row, plans[at + PLAN_CHECKS], plans[at + PLAN_CHECK], env):
         if plans[at + PLAN_ATOM] >= 0:
@@ -657,11 +754,79 @@ def begin(s, plan, row):
 
 
 @njit(cache=True, nogil=True)
+def hop(s, plan, row):
+    """Fires a plan of one probe by one argument and a head of one or two, over an empty base: what ``begin`` and
+    ``fire`` do, without asking at each step what to do. DONE, or FULL or OVER_LIMIT, to go on from row ``s[HOP]``."""
+    heap, table, size, lists = words(s[OVER_HEAP]), longs(s[TABLE]), s[TABLE_SIZE], words(s[LISTS])
+    key, matched, rows = words(s[KEY]), words(s[MATCHED]), words(s[SLOTS])
+    tags = longs(s[SLOTS] + 4 * AHEAD)
+    rule, trigger = words(s[PLANS])[plan * PLAN_WIDTH + PLAN_RULE], words(s[PLANS])[plan * PLAN_WIDTH + PLAN_ATOM]
+    at, step = words(s[PLANS])[plan * PLAN_WIDTH + PLAN_HOP], words(s[PLANS])[plan * PLAN_WIDTH + PLAN_STEP]
+    by, first_moves, first, second_moves, second = lists[at], lists[at + 1], lists[at + 2], lists[at + 3], lists[at + 4]
+    index, emits = words(s[STEPS])[step + S_WHAT], step + S_WIDTH
+    predicate, n = words(s[STEPS])[emits + S_WHAT], words(s[STEPS])[emits + S_KEY]
+    rise, after = words(s[RULES])[rule * R_WIDTH + R_RISE], words(s[INDEXES])[index * I_WIDTH + I_NEXT]
+    own, layer, other = heap[row + HEIGHT], s[LAYER], s[HOP]
+    if other < 0:
+        key[0] = heap[row + by]
+        other = first_row(s, index, key, 1)
+    while other >= 0:
+        count = 0
+        while other >= 0 and count < AHEAD:
+            if heap[other] & (DYING | DEAD) == 0 and heap[other] >> LAYER_SHIFT & LAYER_MASK == layer:
+                a = heap[(other if first_moves else row) + first]
+                b = heap[(other if second_moves else row) + second]
+                tag = mix_few(predicate, a, b, n)
+                fetch(table, home(tag, size))
+                rows[count], tags[count] = other, np.int64(tag)
+                count += 1
+            other = heap[other + after]
+            s[BUDGET] -= 1
+        for i in range(count):
+            found = table[home(np.uint64(tags[i]), size)]
+            if found != NOTHING:
+                fetch(heap, found & _LOW)
+        for i in range(count):
+            a = heap[(rows[i] if first_moves else row) + first]
+            b = heap[(rows[i] if second_moves else row) + second]
+            height = max(own, heap[rows[i] + HEIGHT]) + rise
+            tag = np.uint64(tags[i])
+            slot, known = home(tag, size), NOTHING
+            while table[slot] != NOTHING:
+                if tag_of(table[slot]) == tag:
+                    found = table[slot] & _LOW
+                    if heap[found] & PREDICATE == predicate and heap[found + ARGS] == a:
+                        if n < 2 or heap[found + ARGS + 1] == b:
+                            known = found
+                            break
+                slot += 1
+                if slot == size:
+                    slot = 0
+            if known >= 0 and heap[known] & (DYING | DEAD) == 0 and heap[known + HEIGHT] <= height:
+                continue
+            if known < 0 and s[TOTAL] < s[LIMIT] and has_room(s, predicate, height):
+                at = enter(s, predicate, slot, tag, 0, 0)
+                heap[at + HEIGHT], heap[at + WHY], heap[at + ARGS] = height, rule, a
+                if n == 2:
+                    heap[at + ARGS + 1] = b
+                heap[at + ARGS + n + trigger], heap[at + ARGS + n + 1 - trigger] = row, rows[i]
+                wait(s, at, height)
+                continue
+            key[0], key[1], matched[trigger], matched[1 - trigger] = a, b, row, rows[i]
+            status = offer(s, predicate, key, height, rule, matched, 2)
+            if status != DONE:
+                s[HOP] = rows[i]
+                return status
+    return DONE
+
+
+@njit(cache=True, nogil=True)
 def select(s, row, kind):
     """Makes ``row`` the one that fires: plans of the current layer for one kind of trigger."""
     predicate = word(s, row, HEAD) & PREDICATE
-    at = 2 * ((kind * s[LAYERS] + s[LAYER]) * s[PREDICATE_COUNT] + predicate)
-    s[ROW], s[NEXT_PLAN], s[LAST_PLAN] = row, words(s[PLANS_OF])[at], words(s[PLANS_OF])[at + 1]
+    at = 3 * ((kind * s[LAYERS] + s[LAYER]) * s[PREDICATE_COUNT] + predicate)
+    last = at + 2 if s[START] == 0 else at + 1
+    s[ROW], s[NEXT_PLAN], s[LAST_PLAN] = row, words(s[PLANS_OF])[at], words(s[PLANS_OF])[last]
 
 
 @njit(cache=True, nogil=True)
@@ -762,8 +927,15 @@ def advance(registers):
             if status != DONE:
                 return status
         if s[NEXT_PLAN] < s[LAST_PLAN]:
+            plan = s[NEXT_PLAN]
+            if s[START] == 0 and s[PHASE] == DERIVE and words(s[PLANS])[plan * PLAN_WIDTH + PLAN_HOP] >= 0:
+                status = hop(s, plan, s[ROW])
+                if status != DONE:
+                    return status
+                s[HOP] = NOTHING
+            else:
+                begin(s, plan, s[ROW])
             s[NEXT_PLAN] += 1
-            begin(s, s[NEXT_PLAN] - 1, s[ROW])
             continue
         s[BUDGET] -= 1
         if s[BUDGET] < 0:
@@ -790,6 +962,9 @@ def load(registers, predicate, rows, width, premises, n_premises, count):
     key, mine = words(s[KEY]), words(s[MATCHED])
     while s[AT] < count:
         at = s[AT]
+        if at + AHEAD < count:
+            tag = mix(predicate, words(rows + 4 * ((at + AHEAD) * width + 2)), width - 2)
+            fetch(longs(s[TABLE]), home(tag, s[TABLE_SIZE]))
         for i in range(width - 2):
             key[i] = facts[at * width + 2 + i]
         for i in range(n_premises):

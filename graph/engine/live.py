@@ -46,6 +46,7 @@ class LiveGraph:
         evaluated into a new base (by default a quarter of the base, at least 4 MiB).
         """
         self._graph = RuleGraph(graph.store.copy(), graph.limits)
+        self._graph.store.complete()
         self._most_steps = most_steps
         self._most_words = most_words
         self._spare = 0
@@ -202,7 +203,9 @@ def _anew(store: Store, told: Told, without: list[int], graph: RuleGraph) -> Sto
         premises = np.hstack(links) if links else np.empty((0, 0), np.int32)
         everything.parts.append((predicate, store.arguments(predicate, rows), store.words(rows, k.WHY), premises))
     everything.parts += told.parts
-    return evaluated(fresh, everything, graph.limits)
+    rebuilt = evaluated(fresh, everything, graph.limits)
+    rebuilt.complete()
+    return rebuilt
 
 
 def _difference(before: Store, after: Store) -> Change:

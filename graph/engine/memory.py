@@ -16,6 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
 
@@ -46,7 +47,8 @@ def _view_at(view):
     return at
 
 
-words = _view_at(_View(types.int32, types.int64))
+_WORDS = _View(types.int32, types.int64)
+words = _view_at(_WORDS)
 longs = _view_at(_View(types.int64, types.int64))
 doubles = _view_at(_View(types.float64, types.float64))
 
@@ -85,6 +87,20 @@ def fetch(typing_context, view, index):  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(view, types.int64), code
+
+
+@intrinsic
+def pair(typing_context, one, other):  # noqa: ARG001
+    """Two words of the stack, for as long as the function runs that asks for them."""
+
+    def code(context, builder, signature, args):  # noqa: ARG001
+        word = ir.IntType(32)
+        at = cgutils.alloca_once(builder, word, 2)
+        for place, value in enumerate(args):
+            builder.store(builder.trunc(value, word), cgutils.gep_inbounds(builder, at, place))
+        return at
+
+    return _WORDS(types.int64, types.int64), code
 
 
 @overload(operator.getitem)

@@ -3,12 +3,18 @@
 Every rule gets a plan for each way it can fire: on a new or lost row of a body atom, on one of a negated atom, and on a
 lost conclusion that may have another proof (its goal). The other atoms are matched most-bound-first, each by a lookup
 on the arguments known by then (indexed nested-loop join, as in datafrog and Soufflé).
+
+Late plans, and indexes that only those read, are for changes. Evaluating from scratch does without: facts of predicates
+that no rule concludes are told first and settle first, so what fires on one of them finds none of a predicate that
+rules conclude; whoever comes last finds the others. The first change over a base enters its facts in the late indexes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
@@ -52,6 +58,7 @@ class Compiled:
     most_body: int
     arities: tuple[int, ...]
     sizes: tuple[int, ...]
+    later: tuple[bool, ...]  # whether rules or aggregates conclude the predicate
     hidden: tuple[bool, ...]
     visible: dict[str, int]  # predicates that are not hidden, by name
     rules_shown: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -68,11 +75,30 @@ class Compiled:
 
 
 def compile_program(program: Program) -> Compiled:
-    """Tables for a checked program.
+    """Tables for a checked program; those of the programs used last are kept, for they cost what a small closure does.
 
     Raises OntologyError for one larger than the kernel's words can number, or that ``check`` would not have admitted:
     the kernel follows what it is given without a look.
     """
+    return _compiled(_Same(program))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A program by its identity: its content is not hashable, and comparing it costs as much as compiling it."""
+
+    program: Program
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.program is other.program
+
+    def __hash__(self) -> int:
+        return id(self.program)
+
+
+@lru_cache(maxsize=16)
+def _compiled(same: _Same) -> Compiled:
+    program = same.program
     refuse_rules(program)
     layers = tuple(layers_of(program))
     arity = {TRUE: 0}
@@ -96,10 +122,12 @@ class _Compiler:
         self.symbols = Symbols()
         self.lists: list[int] = []
         self.steps: list[tuple[int, ...]] = []
-        self.plans: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
+        self.plans: dict[tuple[int, int, int], list[tuple[bool, tuple[int, ...]]]] = {}
         self.index_of: dict[tuple[int, Positions], int] = {}
+        self.early: set[tuple[int, Positions]] = set()
         self.rules: list[PlainRule | Grouping] = []
         self.derived = {rule.head.predicate for layer in layers for rule in layer.rules}
+        self.later = self.derived | {grouping.results for layer in layers for grouping in layer.groupings}
         self.most_slots = self.most_body = 1
 
     def compiled(self) -> Compiled:
@@ -112,11 +140,16 @@ class _Compiler:
                 self._index(self.number[grouping.values], group)
                 self._index(self.number[grouping.results], group)
         layers_count = len(self.layers)
-        plans_of = np.zeros((3, layers_count, len(self.arity), 2), np.int32)
+        plans_of = np.zeros((3, layers_count, len(self.arity), 3), np.int32)
         plans: list[tuple[int, ...]] = []
         for (kind, layer_number, predicate), found in self.plans.items():
-            plans_of[kind, layer_number, predicate] = len(plans), len(plans) + len(found)
-            plans += found
+            # Those that ask for the same constant first stand together; ``alike`` is how many follow such a plan.
+            found.sort(key=lambda plan: (plan[0], self._guard(plan[1])))
+            early = sum(not is_late for is_late, _ in found)
+            plans_of[kind, layer_number, predicate] = len(plans), len(plans) + len(found), len(plans) + early
+            for _, alike in groupby(found, key=lambda plan: (plan[0], self._guard(plan[1]))):
+                same = [plan for _, plan in alike]
+                plans += [(*plan, len(same) - 1 - i) for i, plan in enumerate(same)]
         predicates, indexes = self._records()
         tables = {
             k.PREDICATES: predicates,
@@ -144,6 +177,7 @@ class _Compiler:
             most_body=self.most_body,
             arities=tuple(self.arity.values()),
             sizes=tuple(predicates[:, k.P_SIZE].tolist()),
+            later=tuple(name in self.later for name in self.number),
             hidden=tuple(name.startswith(HIDDEN) for name in self.number),
             visible={name: number for name, number in self.number.items() if not name.startswith(HIDDEN)},
         )
@@ -176,7 +210,8 @@ class _Compiler:
             own = [positions for predicate, positions in order if predicate == number]
             predicates.append((self.arity[name], next_at + len(own), k.ARGS + self.arity[name], next_at, len(indexes)))
             for i, positions in enumerate(own):
-                indexes.append((number, next_at + i, self._list(positions), len(positions)))
+                is_late = (number, positions) not in self.early
+                indexes.append((number, next_at + i, self._list(positions), len(positions), is_late))
         predicates.append((0, 1, 0, 0, len(indexes)))
         self.index_bits = len(order).bit_length()
         return _table(predicates, k.P_WIDTH), _table(indexes, k.I_WIDTH)
@@ -203,7 +238,9 @@ class _Compiler:
     def _plan(
         self, kind: int, layer: int, number: int, rule: PlainRule, trigger: Atom, at: int, rest: Iterable[int]
     ) -> None:
-        maker = _Plan(self, rule)
+        is_told = trigger.predicate not in self.later
+        is_late = kind != k.POSITIVE or (is_told and any(atom.predicate in self.later for atom in rule.body))
+        maker = _Plan(self, rule, is_late)
         binds, checks = maker.match(trigger, ())
         first = len(self.steps)
         maker.filters()
@@ -218,24 +255,55 @@ class _Compiler:
         fixed = [(slot, self.symbols.add(term)) for term, slot in maker.slots.items() if isinstance(term, str)]
         constants = [value for pair in fixed for value in pair]
         self.most_slots = max(self.most_slots, len(maker.slots))
-        plan = (number, first * k.S_WIDTH, at, self._list(binds), len(binds) // 2, self._list(checks), len(checks) // 2)
-        whole = (*plan, self._list(constants), len(constants) // 2)
-        self.plans.setdefault((kind, layer, self.number[trigger.predicate]), []).append(whole)
+        # Most rows that do not fit a plan differ from a constant of its atom: looked at before anything else.
+        known = dict(fixed)
+        pairs = list(zip(checks[::2], checks[1::2], strict=True))
+        guards = [word for slot, position in pairs if slot in known for word in (position, known[slot])]
+        checks = [word for slot, position in pairs if slot not in known for word in (slot, position)]
+        lists = [word for words in (binds, checks, constants, guards) for word in (self._list(words), len(words) // 2)]
+        hop = -1 if fixed or checks else self._hop(rule, trigger, at, self.steps[first:])
+        whole = (number, first * k.S_WIDTH, at, *lists, hop)
+        self.plans.setdefault((kind, layer, self.number[trigger.predicate]), []).append((is_late, whole))
+
+    def _guard(self, plan: tuple[int, ...]) -> list[int]:
+        """The first (position, symbol) a plan asks of its row; nothing for one that asks for none."""
+        at = plan[k.PLAN_GUARDS]
+        return self.lists[at : at + 2] if plan[k.PLAN_GUARD] else []
+
+    def _hop(self, rule: PlainRule, trigger: Atom, at: int, steps: Sequence[tuple[int, ...]]) -> int:
+        """Where ``kernel.hop`` reads the words it takes from the records of the trigger and of the row probed; -1 for a
+        plan that is more than one probe by one argument and a head of one or two.
+        """
+        head = rule.head.terms
+        if at < 0 or [step[k.S_KIND] for step in steps] != [k.PROBE, k.EMIT] or not 1 <= len(head) <= 2:
+            return -1
+        if steps[0][k.S_KEY] != 1 or steps[0][k.S_CHECK]:
+            return -1
+        probed = rule.body[1 - at].terms
+        by = next(i for i, term in enumerate(trigger.terms) if term in probed)
+        places = [k.ARGS + by]
+        for term in (head[0], head[-1]):
+            moves = term not in trigger.terms
+            places += [int(moves), k.ARGS + (probed if moves else trigger.terms).index(term)]
+        return self._list(places)
 
     def _list(self, values: Sequence[int]) -> int:
         self.lists += values
         return len(self.lists) - len(values)
 
-    def _index(self, predicate: int, positions: Positions) -> int:
+    def _index(self, predicate: int, positions: Positions, *, is_late: bool = False) -> int:
+        if not is_late:
+            self.early.add((predicate, positions))
         return self.index_of.setdefault((predicate, positions), len(self.index_of))
 
 
 class _Plan:
     """The steps of one plan, as they are written: which terms are known by then, and in which slot."""
 
-    def __init__(self, compiler: _Compiler, rule: PlainRule) -> None:
+    def __init__(self, compiler: _Compiler, rule: PlainRule, is_late: bool) -> None:
         self.compiler = compiler
         self.rule = rule
+        self.is_late = is_late
         self.slots: dict[Term, int] = {}
         self.known: set[Term] = set()
         self.back = -1
@@ -263,7 +331,7 @@ class _Plan:
         if len(keys) == len(atom.terms):
             self._step(k.MEMBER, predicate, at, self._slots(atom.terms))
             return
-        index = self.compiler._index(predicate, keys)
+        index = self.compiler._index(predicate, keys, is_late=self.is_late)
         slots = self._slots(atom.terms[i] for i in keys)
         binds, checks = self.match(atom, keys)
         self.back = self._step(k.PROBE, index, at, slots, binds, checks)
@@ -292,7 +360,8 @@ class _Plan:
     def _absent(self, atom: Atom) -> None:
         terms = _outward(atom, self.rule).terms
         keys = tuple(i for i, term in enumerate(terms) if not _is_local(term))
-        index = self.compiler._index(self.compiler.number[atom.predicate], keys)
+        number = self.compiler.number[atom.predicate]
+        index = self.compiler._index(number, keys, is_late=self.is_late)
         first: dict[Term, int] = {}
         pairs = [(first[term], i) for i, term in enumerate(terms) if _is_local(term) and first.setdefault(term, i) != i]
         slots = self._slots(terms[i] for i in keys)

@@ -5,6 +5,7 @@ Copying a store copies the layer alone, so an extension costs what is new, and a
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from graph.engine import kernel as k
+from graph.engine.limits import MAX_ARITY
 from graph.engine.memory import address
 from graph.engine.plan import Compiled
 from graph.engine.symbols import Symbols
@@ -40,8 +42,22 @@ class Base:
         self.sources = sources
         self.source_ids = {source: i for i, source in enumerate(sources)}
         self.steps = steps  # what evaluating it took
+        self.late_heads = np.empty(0, _LONGS)
+        self._completing = threading.Lock()
         self._rows: tuple[k.Words, list[int]] | None = None
         self._sorted: dict[tuple[int, int], tuple[k.Words, k.Words]] = {}
+
+    def complete(self, compiled: Compiled) -> None:
+        """Enters the facts in the late indexes, once: nobody reads them before (see plan.py)."""
+        with self._completing:
+            size, heap, key = len(self.arrays.heap) // 16 + _SMALL, self.arrays.heap, np.empty(MAX_ARITY, _WORDS)
+            while not len(self.late_heads):
+                heads = empty_table(size)
+                program = address(compiled.registers)
+                keys = k.complete(program, address(heap), len(heap), address(heads), size, address(key))
+                if keys >= 0:
+                    self.late_heads = _rehashed(heads, keys * 27 // 20 + 4)
+                size *= 4
 
     def rows(self, compiled: Compiled, predicate: int) -> k.Words:
         """Every row of a predicate, int32[n], also those that a layer over the base took away."""
@@ -88,6 +104,7 @@ class Store:
         self.s[k.BASE_TABLE_SIZE], self.s[k.BASE_HEADS_SIZE] = len(arrays.table), len(arrays.heads)
         self.s[k.COUNTS] = address(counts)
         self._place(heap, tables)
+        self._place_late()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -137,6 +154,12 @@ class Store:
                 table = self._rehashed(i, 3 * wanted + _SMALL)
                 self._place(self.heap, [*self.tables[:i], table, *self.tables[i + 1 :]])
 
+    def complete(self) -> None:
+        """Readies the indexes that only changes read."""
+        if self.split and not self.s[k.LATE_HEADS_SIZE]:
+            self.base.complete(self.compiled)
+            self._place_late()
+
     def replace_tables(self, facts: k.Longs, keys: k.Longs) -> None:
         """Other tables of facts and keys for the layer."""
         self._place(self.heap, [facts, keys, self.tables[_MOVED]])
@@ -156,9 +179,14 @@ class Store:
         return self.base.sources[number] if number < first else self.sources[number - first]
 
     def find(self, predicate: int, args: Sequence[int]) -> int:
-        """The row of a fact that holds, or -1."""
-        key = array("i", args)
-        return int(k.find_fact(self.registers, predicate, key.buffer_info()[0]))
+        """The row of a fact that holds, or -1; -1 among the arguments is in no fact."""
+        row: int
+        if len(args) == 2:
+            row = k.find_pair(self.registers, predicate, *args)
+        else:
+            key = array("i", args)
+            row = k.find_fact(self.registers, predicate, key.buffer_info()[0])
+        return row
 
     def record(self, row: int) -> list[int]:
         """All words of a row."""
@@ -206,6 +234,9 @@ class Store:
 
     def words(self, rows: k.Words, offset: int) -> k.Words:
         """One word of each row's record, int32[n]."""
+        if not self.s[k.HEAP_USED]:
+            found: k.Words = self.base.arrays.heap[rows + np.int32(offset)]
+            return found
         below = rows < self.split
         out = np.empty(len(rows), _WORDS)
         out[below] = self.base.arrays.heap[rows[below] + np.int32(offset)]
@@ -223,7 +254,8 @@ class Store:
     def nbytes(self) -> int:
         """Bytes of the arrays that hold facts, proofs and indexes; names and what queries made excluded."""
         arrays = self.base.arrays
-        tables = sum(table.nbytes for table in (arrays.table, arrays.heads, *self.tables, self.counts))
+        late = self.base.late_heads
+        tables = sum(table.nbytes for table in (arrays.table, arrays.heads, late, *self.tables, self.counts))
         return arrays.heap.nbytes + self.heap.nbytes + tables
 
     def _place(self, heap: k.Words, tables: list[k.Longs]) -> None:
@@ -235,16 +267,23 @@ class Store:
         s[k.MOVED], s[k.MOVED_SIZE] = address(moved), len(moved)
         self.heap, self.tables = heap, tables
 
+    def _place_late(self) -> None:
+        heads = self.base.late_heads
+        self.s[k.LATE_HEADS], self.s[k.LATE_HEADS_SIZE] = address(heads), len(heads)
+
     def _rehashed(self, i: int, size: int) -> k.Longs:
-        table = empty_table(size)
-        copy = k.rehash_moved if i == _MOVED else k.rehash
-        copy(address(self.tables[i]), len(self.tables[i]), address(table), size)
-        return table
+        return _rehashed(self.tables[i], size, k.rehash_moved if i == _MOVED else k.rehash)
 
 
 def empty_table(size: int) -> k.Longs:
     """A hash table of so many slots."""
     return np.full(size, k.NOTHING, _LONGS)
+
+
+def _rehashed(table: k.Longs, size: int, copy: Callable[..., None] = k.rehash) -> k.Longs:
+    other = empty_table(size)
+    copy(address(table), len(table), address(other), size)
+    return other
 
 
 def longer(array_: k.Words, size: int, fill: int = 0) -> k.Words:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import compress, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_ABSENT = repeat(-1)
 
 
 def is_number(text: str) -> bool:
@@ -44,13 +46,18 @@ class Symbols:
         """One table with the same ids over none."""
         twin = Symbols()
         twin._names = self.names()
-        twin._ids = {name: i for i, name in enumerate(twin._names)}
         return twin
 
     def get(self, texts: Sequence[str]) -> list[int]:
         """The ids of texts, -1 for one that has none."""
-        own, below = self._ids.get, self._ids_below.get
-        return [own(text, -1) if (found := below(text, -1)) < 0 else found for text in texts]
+        found = list(map(self._ids_below.get, texts, _ABSENT))
+        if -1 in found:
+            if self._below and len(self._below._ids) < len(self._below):
+                self._below._known()
+                return self.get(texts)
+            own = self._known().get
+            found = [own(text, -1) if symbol < 0 else symbol for text, symbol in zip(texts, found)]
+        return found
 
     def add(self, text: str) -> int:
         """The id of a text, a new one where it has none. Raises TypeError for what is no text."""
@@ -61,14 +68,22 @@ class Symbols:
 
     def add_all(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Ids int32[n] of many texts. Raises TypeError as ``add``."""
-        if self._below is None:
-            ids = self._ids
-            # A dict keeps order, so new texts get the next ids as they come.
-            for text in dict.fromkeys(texts):
-                if text not in ids:
-                    self._new(text)
-            return np.fromiter(map(ids.__getitem__, texts), np.int32, len(texts))
-        return np.fromiter(map(self.add, texts), np.int32, len(texts))
+        if self._below is not None:
+            return np.fromiter(map(self.add, texts), np.int32, len(texts))
+        ids, first, some = self._known(), len(self._names), texts[:1000]
+        if len(set(some)) == len(some) and _differ(hashes := _hashes(_checked(texts))):
+            # Names, each given once: a dictionary of them can wait until somebody asks by name.
+            likely = np.flatnonzero(np.isin(hashes, _hashes(ids))).tolist()
+            known = [i for i in likely if texts[i] in ids]
+            fresh = np.ones(len(texts), np.bool_)
+            fresh[known] = False
+            self._names += compress(texts, fresh.tolist()) if known else texts
+            found = np.cumsum(fresh, dtype=np.int32) + np.int32(first - 1)
+            found[known] = [ids[texts[i]] for i in known]
+            return found
+        # A dict keeps order, so new texts get the next ids as they come.
+        self._names += _checked([text for text in dict.fromkeys(texts) if text not in ids])
+        return np.fromiter(map(self._known().__getitem__, texts), np.int32, len(texts))
 
     def name(self, symbol: int) -> str:
         """The text of an id."""
@@ -87,6 +102,13 @@ class Symbols:
         """The values of the texts below and of this table's own, NaN for a text that is no number."""
         return self._below._values() if self._below else np.empty(0), self._values()
 
+    def _known(self) -> dict[str, int]:
+        """The ids of this table's own texts. Threads that fill it at once write the same."""
+        ids = self._ids
+        if len(ids) < len(self._names):
+            ids.update(zip(self._names[len(ids) :], range(self._first + len(ids), len(self))))
+        return ids
+
     def _values(self) -> NDArray[np.float64]:
         # Graphs that share what is below may ask at once: each goes on from the array it saw.
         known = self._numbers
@@ -96,8 +118,24 @@ class Symbols:
         return known
 
     def _new(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r}, which is no text")
-        self._ids[text] = symbol = len(self)
+        _checked((text,))
+        self._known()[text] = symbol = len(self)
         self._names.append(text)
         return symbol
+
+
+def _hashes(texts: Collection[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, texts), np.int64, len(texts))
+
+
+def _differ(hashes: NDArray[np.int64]) -> bool:
+    """Whether no two are equal, so what they are of differs."""
+    ordered = np.sort(hashes)
+    return not (ordered[1:] == ordered[:-1]).any()
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    for kind in set(map(type, texts)):
+        if not issubclass(kind, str):
+            raise TypeError(f"{next(text for text in texts if type(text) is kind)!r}, which is no text")
+    return texts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -57,14 +59,22 @@ def add_facts(told: Told, facts: Iterable[tuple[Fact, str]]) -> None:
 
     Raises UnknownPredicate, NotANumber, UnknownValue, and OntologyError for an argument that is no text.
     """
-    _add_all(told, sorted(set(facts)), None)
+    # Plain tuples: a comparison of facts is a call of Python's.
+    rows = sorted({(fact.predicate, fact.args, source) for fact, source in facts})
+    for predicate, alike in groupby(rows, itemgetter(0)):
+        _, args, sources = zip(*alike)
+        if is_predicted(predicate):
+            fact = Fact(predicate, args[0])
+            raise OntologyError(f"{fact} is a prediction without a probability; give it among the predicted facts")
+        _add_alike(told, predicate, args, sources, None)
 
 
 def add_predicted(told: Told, facts: Iterable[tuple[Fact, float]], source: str) -> None:
     """Adds predictions of facts; errors as ``add_facts``. OntologyError for a probability outside 0 … 1."""
-    known = sorted(set(facts))
-    moved = [(Fact(predicted(fact.predicate.removeprefix("~")), fact.args), source) for fact, _ in known]
-    _add_all(told, moved, [probability for _, probability in known])
+    rows = sorted({(predicted(fact.predicate.removeprefix("~")), fact.args, chance) for fact, chance in facts})
+    for predicate, alike in groupby(rows, itemgetter(0)):
+        _, args, probabilities = zip(*alike)
+        _add_alike(told, predicate, args, (source,) * len(args), probabilities)
 
 
 def add_table(told: Told, table: Table, codes: k.Words) -> None:
@@ -84,24 +94,27 @@ def add_table(told: Told, table: Table, codes: k.Words) -> None:
     told.parts.append((predicate, args, why, _words(table.probabilities, name)))
 
 
-def _add_all(told: Told, facts: Sequence[tuple[Fact, str]], probabilities: Sequence[float] | None) -> None:
-    places: dict[int, list[int]] = {}
-    for i, (fact, _) in enumerate(facts):
-        if is_predicted(fact.predicate) and probabilities is None:
-            raise OntologyError(f"{fact} is a prediction without a probability; give it among the predicted facts")
-        places.setdefault(check_fact(told.store, fact), []).append(i)
-    add, source_id = told.store.symbols.add, told.store.source_id
-    for predicate, where in places.items():
-        try:
-            args = [[add(arg) for arg in facts[i][0].args] for i in where]
-        except TypeError as error:
-            name = told.store.compiled.names[predicate]
-            raise OntologyError(f"a fact of {name!r} holds {error}; give texts") from error
-        ids = np.array(args, np.int32).reshape(len(where), told.store.compiled.arities[predicate])
-        _check_types(told.store, predicate, ids)
-        why = np.array([-1 - source_id(facts[i][1]) for i in where], np.int32)
-        of_these = None if probabilities is None else [probabilities[i] for i in where]
-        told.parts.append((predicate, ids, why, _words(of_these, told.store.compiled.names[predicate])))
+def _add_alike(
+    told: Told,
+    name: str,
+    args: Sequence[tuple[str, ...]],
+    sources: Sequence[str],
+    probabilities: Sequence[float] | None,
+) -> None:
+    """Adds facts of one predicate."""
+    for some in {len(each): each for each in args}.values():
+        predicate = check_fact(told.store, Fact(name, some))
+    symbols, source_id = told.store.symbols, told.store.source_id
+    texts = list(chain.from_iterable(args))
+    try:
+        known = symbols.get(texts)
+        found = [symbols.add(text) if symbol < 0 else symbol for text, symbol in zip(texts, known)]
+    except TypeError as error:
+        raise OntologyError(f"a fact of {name!r} holds {error}; give texts") from error
+    ids = np.array(found, np.int32).reshape(len(args), told.store.compiled.arities[predicate])
+    _check_types(told.store, predicate, ids)
+    why = np.array([-1 - source_id(source) for source in sources], np.int32)
+    told.parts.append((predicate, ids, why, _words(probabilities, name)))
 
 
 def check_fact(store: Store, fact: Fact) -> int:

@@ -20,6 +20,8 @@ _SLICE = 2_000_000
 """Steps between two looks at the clock: about 50 ms."""
 _FEW = 64
 """So many facts an empty store has room for."""
+_LIKELY = 10_000
+"""Facts that reserving room for costs nothing."""
 _NO_PREMISES: k.Words = np.empty((0, 0), np.int32)
 
 
@@ -58,8 +60,9 @@ class Update:
         for register, size in zip((k.ENV, k.CURSOR, k.MATCHED, k.KEY), sizes, strict=True):
             s[register] = at
             at += 4 * (size + 1)
-        self.ahead = np.zeros(k.AHEAD + (MAX_ARITY + 2) // 2 + 1, np.int64)
+        self.ahead = np.zeros(2 * k.AHEAD + (MAX_ARITY + 2) // 2 + 1, np.int64)
         s[k.SLOTS] = address(self.ahead)
+        store.complete()
         self.lost: int | None = None
         self.lists: dict[int, k.Words] = {}
         self._place(k.QUEUE, np.empty((256, 2), np.int32))
@@ -69,7 +72,7 @@ class Update:
         s[k.START] = s[k.SPLIT] + s[k.HEAP_USED]
         s[k.LIMIT] = limits.facts
         s[[k.GONE_COUNT, k.REPLACED_COUNT, k.QUEUED, k.CURRENT, k.WANTED]] = 0
-        s[[k.TOP, k.PLAN]] = -1
+        s[[k.TOP, k.PLAN, k.HOP]] = -1
 
     def tell(
         self, predicate: int, args: k.Words, why: k.Words, heights: k.Words | int = 0, premises: k.Words = _NO_PREMISES
@@ -83,7 +86,9 @@ class Update:
         rows = np.empty((len(args), arity + 2), np.int32)
         rows[:, 0], rows[:, 1], rows[:, 2:] = heights, why, args
         if len(rows) > _FEW:
-            self._reserve(len(rows), len(rows) * self.store.compiled.sizes[predicate])
+            # With room for what a small graph will derive.
+            facts = min(4 * len(rows), len(rows) + _LIKELY)
+            self._reserve(facts, facts * self.store.compiled.sizes[predicate])
         self.store.s[k.AT] = 0
         links = np.ascontiguousarray(premises, np.int32)
         addresses = address(rows), rows.shape[1], address(links), links.shape[1]
@@ -103,7 +108,8 @@ class Update:
             if compiled.needs_numbers:
                 self._read_numbers()
             s[k.LAYER] = number
-            if s[k.GONE_COUNT] or (compiled.has_negation[number] and s[k.HEAP_USED] + s[k.SPLIT] > s[k.START]):
+            is_fresh = s[k.START] and s[k.HEAP_USED] + s[k.SPLIT] > s[k.START]
+            if s[k.GONE_COUNT] or (compiled.has_negation[number] and is_fresh):
                 self._phase(k.CONDEMN)
             if s[k.GONE_COUNT]:
                 self._phase(k.RESTORE)

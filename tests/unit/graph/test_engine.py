@@ -79,6 +79,41 @@ def test_model_and_proof_heights_equal_the_naive_evaluation(program: Program, as
     assert {fact: height(graph.prove(fact)) for fact in expected} == expected
 
 
+LINEAR = """
+.decl edge(from, to)
+.decl start(node)
+.decl path(from, to)
+.decl reached(node)
+.decl back(to, from)
+one: path(X, Y) :- edge(X, Y).
+more: path(X, Z) :- path(X, Y), edge(Y, Z).
+first: reached(X) :- start(X).
+on: reached(Y) :- edge(X, Y), reached(X).
+turned: back(Y, X) :- reached(X), path(X, Y).
+"""
+_pairs = st.frozensets(st.tuples(*[st.sampled_from("abcdef")] * 2), max_size=12)
+
+
+@settings(max_examples=100)
+@given(_pairs, _pairs, st.frozensets(st.sampled_from("abcdef"), max_size=2))
+def test_linear_rules_over_facts_told_and_derived_equal_the_naive_evaluation(
+    edges: frozenset[tuple[str, str]], paths: frozenset[tuple[str, str]], starts: frozenset[str]
+) -> None:
+    # One node has more successors than the engine looks ahead for at once.
+    told = {Fact("edge", pair) for pair in edges} | {Fact("edge", ("a", f"n{i}")) for i in range(40)}
+    told |= {Fact("path", pair) for pair in paths} | {Fact("start", (node,)) for node in starts}
+    program = parse(LINEAR)
+    graph = RuleGraph.build(program, told)
+    expected = stratified_heights(program, told)
+    assert {fact: height(graph.prove(fact)) for fact in expected} == expected
+    assert len(graph) == len(expected)
+    # A change reads indexes that the evaluation did without.
+    extended = graph.extend([Fact("edge", ("n7", "b"))], "later")
+    expected = stratified_heights(program, told | {Fact("edge", ("n7", "b"))})
+    assert {fact: height(extended.prove(fact)) for fact in expected} == expected
+    assert len(extended) == len(expected)
+
+
 @settings(max_examples=100)
 @given(programs, st.frozensets(facts, max_size=8))
 def test_every_step_of_a_proof_is_an_instance_of_its_rule(program: Program, asserted: frozenset[Fact]) -> None:
@@ -347,6 +382,20 @@ def test_tables_of_texts_and_of_places_in_names_tell_the_same_facts() -> None:
     pairs = {tuple(spelt[i] for i in row) for row in by_ids.columns("path").tolist()}
     assert pairs == {fact.args for fact in one_by_one.query(Fact("path", ("?x", "?y")))}
     assert by_ids.count("path") == len(pairs) == 49 * 50 // 2
+
+
+@pytest.mark.parametrize("size", [3, 5_000])
+def test_names_may_repeat_and_may_be_constants_of_the_program(size: int) -> None:
+    program = parse('.decl edge(from, to)\n.decl seen(node)\nseen(X) :- edge("n1", X).\nseen("hub") :- edge(_, _).\n')
+    names = [f"n{i}" for i in range(size)]
+    for given_names in (names, [*names, "hub"], [*names, "n1"], ["n1", *names]):
+        places = np.array([i for i, name in enumerate(given_names) if name == "n1"])
+        tables = [Table("edge", (places, np.full(len(places), given_names.index("n2"))))]
+        graph = RuleGraph.build(program, tables=tables, names=given_names)
+        assert graph.query(Fact("edge", ("?a", "?b"))) == [Fact("edge", ("n1", "n2"))]
+        assert graph.query(Fact("seen", ("?a",))) == [Fact("seen", ("hub",)), Fact("seen", ("n2",))]
+        assert len(set(graph.names())) == len(graph.names()) == size + 1
+        assert all(not graph.holds(Fact("seen", (name,))) for name in ("n0", "unheard of"))
 
 
 def test_malformed_tables_are_refused() -> None:

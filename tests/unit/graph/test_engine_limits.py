@@ -260,6 +260,23 @@ def test_threads_read_and_extend_one_graph_at_once() -> None:
         assert all(pool.map(work, range(8)))
 
 
+def test_threads_that_extend_a_graph_for_the_first_time_at_once_derive_the_same() -> None:
+    rules = parse(PATHS)
+    for _ in range(5):
+        graph = RuleGraph.build(rules, chain(200))
+        with ThreadPoolExecutor(8) as pool:
+            grown = list(pool.map(lambda _, g=graph: g.extend([Fact("edge", ("new", "n0"))], "worker"), range(8)))
+        # 201 edges in a row.
+        assert [each.count("path") for each in grown] == [201 * 202 // 2] * 8
+
+
+def test_a_program_is_not_mistaken_for_one_before_it() -> None:
+    # Compiled tables are kept by identity, which a program that is gone leaves to another one.
+    for i in range(40):
+        rules = parse(f".decl p(a)\n.decl q{i}(a)\nq{i}(X) :- p(X).\n")
+        assert RuleGraph.build(rules, [Fact("p", ("a",))]).holds(Fact(f"q{i}", ("a",)))
+
+
 def test_rules_that_read_nothing_hold_always() -> None:
     graph = RuleGraph.build(program([Rule("r", Atom("p", ("a",)), (), negated=(Atom("q", (X, Y)),))], p=1, q=2))
     assert graph.holds(Fact("p", ("a",)))

@@ -112,7 +112,8 @@ def test_votes_are_those_of_a_plain_count_over_the_neighbours(catalog: Catalog, 
     counts = LabelCounts.build(catalog)
     vector = EMBEDDER.embed([title])[0]
     found = tagging.retrieve(catalog, counts, TagItem(title or "-"), vector)
-    near, similarity = catalog.index.search(vector[None], len(catalog.texts))
+    near, raw = catalog.index.search(vector[None], len(catalog.texts))
+    similarity = np.where(raw >= tagging.KNOWN_FROM, 1.0, raw.astype(np.float64))
     votes: dict[int, float] = {}
     best = max(float(value) for text, value in zip(near[0], similarity[0]) if len(counts.of_text(int(text))[0]))
     for text, value in zip(near[0].tolist(), similarity[0].tolist()):
@@ -123,6 +124,21 @@ def test_votes_are_those_of_a_plain_count_over_the_neighbours(catalog: Catalog, 
     assert found.best == best
     assert found.known == (best >= tagging.KNOWN_FROM)
     assert dict(found.votes) == pytest.approx({code: vote / whole for code, vote in votes.items()})
+
+
+@pytest.mark.parametrize("title", ["Cheddar cheese", "Wine"])
+def test_last_bits_of_a_vector_are_no_evidence_where_words_are_equal(catalog: Catalog, title: str) -> None:
+    """Of a text of the catalog and of a label's name: alone and in a crowd they are embedded to other last bits."""
+    counts, item, vector = LabelCounts.build(catalog), TagItem(title), EMBEDDER.embed([title])[0]
+    noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, (30, len(vector))).astype(np.float32)
+    seen = set()
+    for shaken in vector + noise:
+        found = tagging.retrieve(catalog, counts, item, shaken)
+        matrix = tagging.evidence(catalog, counts, found, found.proposed, None, {})
+        exact = [column(matrix, name) for name in ("best_similarity", "label_best_similarity", "name_similarity")]
+        seen.add(tuple(value for value in exact if value > 1 - 1e-4))
+    assert len(seen) == 1
+    assert set(seen.pop()) == {1.0}
 
 
 def test_views_of_the_evidence_leave_out_what_they_say(catalog: Catalog) -> None:
