@@ -282,7 +282,7 @@ class TestVLLM(ClosingContract, FirstTokenContract, LocalContract):
         tree = started | {child for pid in started if pid for child in _children(pid)}
         assert len(tree) == 2, "EngineCore and its worker"
         await super().test_closing_fails_what_runs_and_what_comes(engine)
-        assert [pid for pid in tree if _lives(pid)] == []
+        assert [pid for pid in tree if pid and _lives(pid)] == []
 
 
 def _lives(pid: int) -> bool:
