@@ -267,10 +267,9 @@ def _keys(release: str, ask: Ask, models: Sequence[str], partition: str) -> list
 
 @lru_cache(maxsize=256)  # by the ask itself, which is looked up first and kept later
 def _common(release: str, ask: Ask, partition: str) -> hashlib.blake2b:
-    request = ask.request
-    schema = None if request.json_schema is None else json.dumps(request.json_schema, default=dict)
-    said = [request.system, request.user, request.max_tokens, request.temperature, request.seed, schema]
-    return hashlib.blake2b(json.dumps([release, partition, said]).encode(), digest_size=16)
+    asked = ask.request
+    said = [asked.system, asked.user, asked.max_tokens, asked.temperature, asked.seed, asked.json_schema]
+    return hashlib.blake2b(json.dumps([release, partition, said], default=dict).encode(), digest_size=16)
 
 
 def _group(scope: str, model: str, partition: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from math import nan
 
 from features.errors import StoreUnavailable
@@ -24,6 +25,8 @@ _PATIENT_S = 1.0
 """Where nothing is known of a target, a caller with less time than this learns nothing of it when he gets no answer."""
 _SLOW = 0.95
 """The quantile of answer lengths that a patient caller waits for."""
+_BOUNDS = 1_024
+"""Tenants and jobs whose accounts and limits are remembered."""
 _STOPPING_S = 0.003
 """How long a cancelled engine call is waited for; it ends in the background where that is not enough."""
 
@@ -65,8 +68,8 @@ class Caller:
         self._observer = observer
         self._redactor = redactor
         self._ledger = ledger
-        self._budgets = budgets
         self._clock = clock
+        self._bounds = lru_cache(_BOUNDS)(partial(bounds_of, budgets))
         self._leftover: set[asyncio.Future[LLMResult]] = set()
 
     async def make(self, call: Call, spending: Spending) -> Judged:
@@ -144,7 +147,7 @@ class Caller:
             return None
         day = day_of(self._ledger.wall())
         booking = Booking(day, call.tenant, call.ask.task, call.job, call.target.name, call.target.model)
-        bounds = bounds_of(self._budgets, call.tenant, call.job, day)
+        bounds = self._bounds(call.tenant, call.job, day)
         try:
             return await self._ledger.reserve(booking, bound + max_tokens, cost, bounds)
         except StoreUnavailable as error:

@@ -138,6 +138,8 @@ def _schema_problem(text: str, schema: Mapping[str, Any]) -> tuple[Problem, str]
         return ("refused" if _REFUSAL.match(text) else "malformed"), _WRONG["malformed"]
     if _deeper(value, _DEPTH):
         return "malformed", _WRONG["malformed"]
+    if _plainly_valid(value, schema):
+        return "", ""
     try:
         # Made anew each time (14 microseconds): nearly every request has choices, so a schema, of its own. Checking the
         # schema itself would take 3 ms; ours are made by code.
@@ -150,6 +152,49 @@ def _schema_problem(text: str, schema: Mapping[str, Any]) -> tuple[Problem, str]
     if all(error.validator in ("enum", "const") for error in errors):
         return "taxonomy", _WRONG["taxonomy"]
     return "schema", _explained(errors)
+
+
+_TYPES: Final[Mapping[Any, type | tuple[type, ...]]] = {"object": dict, "array": list, "string": str}
+
+
+def _plainly_valid(value: Any, schema: Any) -> bool:
+    """True for what satisfies a schema made of the few rules ours are made of; False says nothing.
+
+    The library takes a fifth of the gateway's own time to find the same.
+    """
+    if type(schema) is not dict:
+        return False
+    rest = len(schema)
+    if (name := schema.get("type")) is not None:
+        rest -= 1
+        if type(name) is not str or (wanted := _TYPES.get(name)) is None or not isinstance(value, wanted):
+            return False
+    if (choices := schema.get("enum")) is not None:
+        rest -= 1
+        if type(choices) is not list or type(value) is not str or value not in choices:
+            return False
+    if isinstance(value, list):
+        if (inner := schema.get("items")) is not None:
+            rest -= 1
+            if not all(_plainly_valid(each, inner) for each in value):
+                return False
+        for rule, fits in (("minItems", len(value).__ge__), ("maxItems", len(value).__le__)):
+            if (bound := schema.get(rule)) is not None:
+                rest -= 1
+                if type(bound) is not int or not fits(bound):
+                    return False
+    elif isinstance(value, dict):
+        known = schema.get("properties")
+        if type(known) is not dict or schema.get("additionalProperties") is not False:
+            return False
+        rest -= 2
+        if not all(name in known and _plainly_valid(each, known[name]) for name, each in value.items()):
+            return False
+        if (needed := schema.get("required")) is not None:
+            rest -= 1
+            if type(needed) is not list or not all(name in value for name in needed):
+                return False
+    return rest == 0
 
 
 def _explained(errors: Sequence[ValidationError]) -> str:

@@ -7,14 +7,15 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from models.llm.spans import span_logprob, string_values
 from models.ports import LLMRequest, LLMResult, Token
 from models.tagging import choice_schema
 from serving.gateway.ports import Ask, Check, Problem
-from serving.gateway.validate import AnswerValidator, mend, problem_of, repair_request, valid_under
+from serving.gateway.validate import AnswerValidator, _plainly_valid, mend, problem_of, repair_request, valid_under
 
 SCHEMA = choice_schema("tags", ["CHEESE", "MILK"], 2)
 RIGHT = '{"tags":["CHEESE"]}'
@@ -221,3 +222,51 @@ def test_the_port_is_these_functions() -> None:
     assert port.problem(ask(), said("x")) == "malformed"
     assert port.mend(ask(), said(f"```{RIGHT}```")) == mend(ask(), said(f"```{RIGHT}```"))
     assert port.repair(ask(), said("x"), "malformed") == repair_request(ask(), said("x"), "malformed")
+
+
+_WORDS = st.sampled_from(["a", "b", "c"])
+_VALUES = st.recursive(
+    st.one_of(_WORDS, st.integers(0, 2), st.booleans(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_WORDS, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def _with_rules(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["object", "array", "string", "integer", "null", ["string", "null"]]),
+            "enum": st.lists(st.one_of(_WORDS, st.integers(0, 2)), min_size=1, max_size=3),
+            "items": inner,
+            "minItems": st.integers(0, 2),
+            "maxItems": st.integers(0, 2),
+            "maxLength": st.integers(0, 2),
+            "properties": st.dictionaries(_WORDS, inner, max_size=3),
+            "required": st.lists(_WORDS, max_size=2, unique=True),
+            "additionalProperties": st.booleans(),
+        },
+    )
+
+
+@settings(max_examples=500)
+@given(st.recursive(st.just({}), _with_rules, max_leaves=4), _VALUES)
+def test_what_is_plainly_valid_the_library_calls_valid(schema: Any, value: Any) -> None:
+    if _plainly_valid(value, schema):
+        assert Draft202012Validator(schema).is_valid(value)
+
+
+def test_answers_of_our_own_schemas_are_plainly_valid() -> None:
+    choices = {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "minItems": 1, "maxItems": 2}
+    schema = {"type": "object", "properties": {"tags": choices}, "required": ["tags"], "additionalProperties": False}
+    assert _plainly_valid({"tags": ["a"]}, schema)
+    wrong: tuple[Any, ...] = (
+        {},
+        {"tags": []},
+        {"tags": ["c"]},
+        {"tags": ["a"] * 3},
+        {"tags": ["a"], "more": 1},
+        {"tags": "a"},
+        ["a"],
+    )
+    assert not any(_plainly_valid(value, schema) for value in wrong)
