@@ -23,26 +23,29 @@ def neighbours(
     values = np.zeros((items, top), np.float32)
     if not len(session):
         return rows, values
-    order = np.lexsort((item, session))
-    pairs = np.unique(np.stack((session[order], item[order]), axis=1), axis=0)
-    starts = np.flatnonzero(np.r_[True, np.diff(pairs[:, 0]) != 0])
+    pairs = np.unique(session * items + item)
+    of_session, of_item = np.divmod(pairs, items)
+    starts = np.flatnonzero(np.diff(of_session, prepend=-1))
     position = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.r_[starts, len(pairs)]))
-    pairs = pairs[position < MAX_SESSION]
+    kept = position < MAX_SESSION
+    of_session, of_item = of_session[kept], of_item[kept]
+    count = np.bincount(of_item, minlength=items)
+    # Who is seen less often than a pair must be is in no pair: most items of a long tail.
+    often = count[of_item] >= min_pairs
+    of_session, of_item = of_session[often], of_item[often]
     membership = sparse.csr_matrix(
-        (np.ones(len(pairs), np.float32), (pairs[:, 0], pairs[:, 1])), shape=(int(pairs[:, 0].max()) + 1, items)
+        (np.ones(len(of_item), np.float32), (of_session, of_item)), shape=(int(session.max()) + 1, items)
     )
-    together = (membership.T @ membership).tocsr()
-    together.setdiag(0)
-    together.data[together.data < min_pairs] = 0
-    together.eliminate_zeros()
-    count = np.asarray(membership.sum(axis=0)).ravel()
+    together = membership.T.tocsr() @ membership
+    row_of = np.repeat(np.arange(items, dtype=np.int32), np.diff(together.indptr))
+    kept = (together.data >= min_pairs) & (row_of != together.indices)
+    row_of, column, seen = row_of[kept], together.indices[kept], together.data[kept]
     scale = np.zeros(items, np.float32)
-    np.divide(1.0, np.sqrt(count), out=scale, where=count > 0)
-    row_of = np.repeat(np.arange(items), np.diff(together.indptr))
-    similarity = together.data * scale[row_of] * scale[together.indices]
-    best = np.lexsort((together.indices, -similarity, row_of))
-    row_of, column, similarity = row_of[best], together.indices[best], similarity[best]
-    rank = np.arange(len(row_of)) - together.indptr[:-1][row_of]
+    np.divide(1.0, np.sqrt(count, dtype=np.float32), out=scale, where=count > 0)
+    similarity = seen * scale[row_of] * scale[column]
+    best = np.lexsort((column, -similarity, row_of))
+    row_of, column, similarity = row_of[best], column[best], similarity[best]
+    rank = np.arange(len(row_of)) - np.searchsorted(row_of, row_of)
     keep = rank < top
     rows[row_of[keep], rank[keep]] = column[keep]
     values[row_of[keep], rank[keep]] = similarity[keep]

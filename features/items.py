@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features import itemtags
 from features.errors import SchemaMismatch
+from features.itemtags import ItemTags
 from features.keys import KeyArray, item_keys
 from features.repurchase import Repurchase
 from features.schema import ITEM_STATS, schema_hash
@@ -30,6 +32,7 @@ DAYS_KEPT: Final = 8
 """Days whose statistics are kept at hand: serving asks for today's, training goes day by day."""
 _ACTIVITY: Final = ("day", "row", "n", "first")
 _REPURCHASE: Final = ("hazard", "kind", "factor", "kind_hazard", "hour_lift", "gap_lift", "session_size")
+_TAGS: Final = tuple(f"tag_{name}" for name in itemtags.FIELDS)
 _TREND_EVENTS: Final = 2_000.0
 """Events at which a day's (or week's) shares of the kinds and the month's weigh the same."""
 _STATISTIC: Final = {column.name: at for at, column in enumerate(ITEM_STATS)}
@@ -49,7 +52,8 @@ class ItemTable:
     ``frame``: item_id, title, text and attributes. ``keys`` int64 [n]. ``groups`` int32 [n, slots]: codes of the
     affinity attributes, -1 where absent; the values behind the codes are those of ``group_values``. ``activity``:
     events by item and day. ``repurchase``: how soon items are had again. ``neighbours`` int32 [n, m] and
-    ``similarity`` float32 [n, m]: items bought together with the item, -1 padded.
+    ``similarity`` float32 [n, m]: items bought together with the item, -1 padded. ``tags``: see `features.itemtags`;
+    none unless training was told to read published ones.
     """
 
     version: str
@@ -66,6 +70,7 @@ class ItemTable:
     _sorted_rows: npt.NDArray[np.int64]
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
+    tags: ItemTags
     _days: dict[int, _Day] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -107,8 +112,8 @@ class ItemTable:
             statistics = self.activity.at(number, len(self))
             found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
             # Of several threads that get here at once each may compute the day; all find the same.
-            while len(self._days) >= DAYS_KEPT:
-                self._days.pop(next(iter(self._days)), None)
+            for old in list(self._days)[: 1 - DAYS_KEPT]:
+                self._days.pop(old, None)
             self._days[number] = found
         return found
 
@@ -150,6 +155,7 @@ class ItemTable:
         similarity: npt.NDArray[np.float32],
         repurchase: Repurchase | None = None,
         group_values: Sequence[Sequence[str]] | None = None,
+        tags: ItemTags | None = None,
     ) -> ItemTable:
         """Without ``repurchase`` nothing is expected to be had again; see `kinds` for what it is fitted on.
 
@@ -190,6 +196,7 @@ class ItemTable:
             _sorted_rows=order,
             item_ids=item_ids,
             titles=tuple(frame["title"].to_list()),
+            tags=tags or ItemTags.none(len(frame)),
         )
 
     def extended(self, frame: pl.DataFrame) -> ItemTable:
@@ -219,6 +226,7 @@ class ItemTable:
             neighbours=np.pad(self.neighbours, ((0, more), (0, 0)), constant_values=-1),
             similarity=np.pad(self.similarity, ((0, more), (0, 0))),
             group_values=values,
+            tags=self.tags.extended(more),
         )
         # A new kind has no hazard of its own: its row is that of all kinds, the last one.
         own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
@@ -242,6 +250,7 @@ class ItemTable:
             "similarity": self.similarity,
             **self.activity.arrays(),
             **{name: getattr(self.repurchase, name) for name in _REPURCHASE},
+            **{f"tag_{name}": values for name, values in self.tags.arrays().items()},
         }
         for name, values in arrays.items():
             np.save(temporary / f"{name}.npy", values, allow_pickle=False)
@@ -276,7 +285,13 @@ class ItemTable:
         try:
             array = {
                 name: np.load(folder / f"{name}.npy", allow_pickle=False)
-                for name in ("neighbours", "similarity", *_ACTIVITY, *_REPURCHASE)
+                for name in (
+                    "neighbours",
+                    "similarity",
+                    *_ACTIVITY,
+                    *_REPURCHASE,
+                    *(f"tag_{name}" for name in itemtags.FIELDS),
+                )
             }
             frame = pl.read_parquet(folder / "items.parquet")
             return ItemTable.build(
@@ -289,6 +304,7 @@ class ItemTable:
                 array["similarity"],
                 Repurchase(**{name: array[name] for name in _REPURCHASE}, mean_size=meta["mean_size"]),
                 meta["group_values"],
+                ItemTags.of({name.removeprefix("tag_"): array[name] for name in _TAGS}),
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error

@@ -99,8 +99,13 @@ _CONTEXT = (
     Column("c_hour", "hour of the day, UTC"),
     Column("c_weekday", "day of the week, Monday 0"),
 )
+TAG_COLUMNS: Final = (
+    Column("t_affinity", "share of the user's 60 day decayed weight in the item's tags, by probability; NaN untagged"),
+    Column("t_probability", "probability of the item's likeliest tag; NaN untagged"),
+)
+"""Of `features.itemtags`; all NaN unless training is told to read published tags."""
 
-RANKING_COLUMNS: Final = (*_USER_ITEM, *_USER, *_AFFINITY, *ITEM_STATS, *_KIND, *_CONTEXT)
+RANKING_COLUMNS: Final = (*_USER_ITEM, *_USER, *_AFFINITY, *ITEM_STATS, *_KIND, *_CONTEXT, *TAG_COLUMNS)
 RANKING_NAMES: Final = tuple(column.name for column in RANKING_COLUMNS)
 
 

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from features import kernels
+from features import itemtags, kernels
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable
 from features.repurchase import BIN_OF_DAY, gap_bucket, hour_bucket
-from features.schema import RANKING_NAMES
+from features.schema import RANKING_NAMES, TAG_COLUMNS
 
 DAY: Final = 86_400.0
 KIND_WEIGHT: Final = np.array(
@@ -26,6 +26,7 @@ _PLACES = tuple(
     _AT[name] for name in ("ui_weight", "a0_share", "a1_share", "a2_share", "i_count_1d", "k_hour", "c_hour")
 )
 """First columns of what `kernels.fill` writes as a block."""
+_TAGS = slice(_AT[TAG_COLUMNS[0].name], _AT[TAG_COLUMNS[-1].name] + 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,4 +119,10 @@ def assemble(
         repurchase.gap_lift,
         repurchase.session_size,
     )
+    tags = table.tags
+    if tags:
+        weight = profile.own[:, kernels.DECAY_60D]
+        itemtags.fill(matrix[:, _TAGS], rows, profile.rows, weight, tags.starts, tags.code, tags.probability, tags.many)
+    else:
+        matrix[:, _TAGS] = np.nan
     return matrix

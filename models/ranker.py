@@ -5,7 +5,8 @@ The only file that imports LightGBM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import lightgbm
 
 KIND = "ranker"
+Ranked = tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""Matrix [n, columns], relevance [n], and how many rows each target has, one after the other."""
 
 
 class RankerConfig(BaseModel):
@@ -40,13 +43,13 @@ class RankerConfig(BaseModel):
     """Rows a leaf must hold; guards against fitting single users."""
     column_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the columns each tree may split on: trees differ more, and training is quicker."""
-    row_share: float = Field(default=0.7, gt=0, le=1)
-    """Share of the rows each tree learns from."""
+    target_share: float = Field(default=0.4, gt=0, le=1)
+    """Share of the targets each tree learns from, with all their candidates."""
     l2: float = Field(default=20.0, ge=0)
     """Shrinks what leaves with little to go by say."""
     truncation: int = Field(default=12, ge=1)
     """Positions whose order LambdaRank optimizes."""
-    patience: int = Field(default=80, ge=1)
+    patience: int = Field(default=50, ge=1)
     """Rounds without a better validation NDCG before training stops."""
     seed: int = 7
     threads: int = Field(default=0, ge=0)
@@ -117,21 +120,50 @@ class LightGBMRanker:
         return LightGBMRanker(booster, manifest)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Binned:
+    """Training and validation data with its values in bins, which cost a fit's time and which several fits share."""
+
+    columns: tuple[str, ...]
+    train: lightgbm.Dataset
+    valid: lightgbm.Dataset
+
+    @staticmethod
+    def of(columns: Sequence[str], train: Ranked, valid: Ranked, threads: int = 0) -> Binned:
+        """From (matrix [n, columns], relevance [n], group sizes) each."""
+        import lightgbm
+
+        data = lightgbm.Dataset(
+            train[0], train[1], group=train[2], feature_name=list(columns), params=_dataset_parameters(threads)
+        )
+        held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data, params=_dataset_parameters(threads))
+        return Binned(tuple(columns), data.construct(), held.construct())
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Binned:
+        """With some of the training rows, ascending."""
+        return Binned(self.columns, self.train.subset(rows.tolist()), self.valid)
+
+
+def _dataset_parameters(threads: int) -> dict[str, Any]:
+    # Columns are not dropped by one fit's least leaf, for another may have a smaller one.
+    return {"max_bin": 63, "feature_pre_filter": False, "num_threads": threads, "verbosity": -1}
+
+
 def fit(
     config: RankerConfig,
-    columns: Sequence[str],
-    train: tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]],
-    valid: tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    data: Binned,
     facts: dict[str, Any],
     progress: Callable[[float], None] = lambda _: None,
+    unused: Collection[str] = (),
 ) -> LightGBMRanker:
-    """Train on (matrix [n, columns], relevance [n], group sizes); stop early by NDCG@10 on ``valid``.
+    """Train; stop early by NDCG@10 on the validation data.
 
-    ``facts`` join the manifest (schema hash, data hash, split).
+    ``facts`` join the manifest (schema hash, data hash, split). ``unused``: columns no tree may split on.
     """
     import lightgbm
 
     parameters = {
+        **_dataset_parameters(config.threads),
         "objective": "lambdarank",
         "metric": "ndcg",
         "eval_at": [10],
@@ -140,31 +172,28 @@ def fit(
         "min_data_in_leaf": config.min_leaf,
         "lambdarank_truncation_level": config.truncation,
         "feature_fraction": config.column_share,
-        "bagging_fraction": config.row_share,
+        "bagging_fraction": config.target_share,
         "bagging_freq": 1,
+        "bagging_by_query": True,
         "lambda_l2": config.l2,
-        "max_bin": 63,
-        "num_threads": config.threads,
+        "feature_contri": [0.0 if name in unused else 1.0 for name in data.columns] if unused else None,
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
-        "verbosity": -1,
     }
-    data = lightgbm.Dataset(train[0], train[1], group=train[2], feature_name=list(columns), free_raw_data=True)
-    held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data, free_raw_data=True)
 
     def report(environment: Any) -> None:
         progress((environment.iteration + 1) / config.trees)
 
     booster = lightgbm.train(
         parameters,
-        data,
+        data.train,
         num_boost_round=config.trees,
-        valid_sets=[held],
+        valid_sets=[data.valid],
         callbacks=[lightgbm.early_stopping(config.patience, verbose=False), report],
     )
     manifest = {
-        "columns": list(columns),
+        "columns": list(data.columns),
         "parameters": config.model_dump(),
         "rounds": booster.best_iteration,
         "validation_ndcg@10": booster.best_score["valid_0"]["ndcg@10"],

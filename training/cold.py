@@ -34,6 +34,8 @@ from training.metrics import bootstrap
 
 USERS = 500
 MIN_SESSIONS = 8
+FOLDS = 3
+"""Folds of households that calibrate the guardrail: further ones add a fit each and hardly any household to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,6 +214,7 @@ def fit(config: GuardrailConfig, examples: ColdExamples, facts: Mapping[str, Any
         examples.group,
         {**examples.facts, **facts},
         coldstart.MONOTONE,
+        folds=FOLDS,
     )
 
 
@@ -241,6 +244,7 @@ def report(config: GuardrailConfig, examples: ColdExamples, catalog: Catalog, se
         examples.group[~held],
         {},
         coldstart.MONOTONE,
+        folds=FOLDS,
     )
     plain = coldstart.neutral(examples.matrix, examples.facts["usual"])
     popular = COLD_COLUMNS.index("item_recent_share")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,4 +38,7 @@ class TrainConfig(BaseModel):
     test_sessions: int = Field(default=5_000, ge=10)
     search: bool = True
     """Whether the regularization of the ranker's trees is chosen on validation or taken from ``ranker``."""
+    item_tags: Path | None = None
+    """Results of ``tandem backfill tags`` (its output folder, or a parquet file): probability-weighted columns for the
+    ranker, kept only where they help on validation."""
     seed: int = 7

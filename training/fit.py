@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -12,13 +14,14 @@ import numpy.typing as npt
 from features.arrivals import catalog_items
 from features.history import History
 from features.items import ItemTable
-from features.schema import RANKING_NAMES, schema_hash
+from features.schema import RANKING_NAMES, TAG_COLUMNS, schema_hash
 from features.statistics import Activity
 from features.workspace import Workspace
 from models import ranker
 from models.ranker import LightGBMRanker, RankerConfig
 from training.config import TrainConfig
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
+from training.metrics import Interval, bootstrap, per_target
 from training.protocols import ItemSets, Protocol, truncated_at_random
 from training.ranking import (
     CANDIDATES,
@@ -41,7 +44,11 @@ REPEATS_FROM: Final = 0.1
 """Share of repeated events from which on repeats are recommended; films and books stay far below."""
 SEARCH_TARGETS: Final = 5_000
 """Targets on which parameters are compared before the chosen ones are fitted on all."""
+SEARCH_TREES: Final = 40
+SEARCH_BOOSTING: Final = {"learning_rate": 0.3, "patience": 10}
+"""Quick fits, large steps: what is compared differs by far more than these cost."""
 _CHUNK: Final = 500
+_TAG_NAMES: Final = tuple(column.name for column in TAG_COLUMNS)
 
 Progress = Callable[[str, float], None]
 
@@ -60,15 +67,24 @@ class Views:
         """``targets``: the times of all targets (seconds)."""
         quantiles = np.quantile(targets, VIEWS, method="lower") if len(targets) else np.empty(0)
         times = sorted({int(time) for time in quantiles})
-        return Views(
-            times,
-            [training_view(table, events, time) for time in times],
-            training_view(table, events, int(events.time.min(initial=0))),
-        )
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # The last ones have most to count.
+            tables = list(pool.map(lambda time: training_view(table, events, time), reversed(times)))[::-1]
+        return Views(times, tables, training_view(table, events, int(events.time.min(initial=0))))
 
     def at(self, time: int) -> ItemTable:
         newest = int(np.searchsorted(self.times, time, side="right")) - 1
         return self.tables[newest] if newest >= 0 else self.nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagTrial:
+    """What published tags gain the ranker in NDCG@10 on validation, paired. ``other``: the ranker that does not serve,
+    without tags where they are ``kept``, with them where they are not."""
+
+    kept: bool
+    gain: Interval
+    other: LightGBMRanker
 
 
 @dataclass(slots=True)
@@ -79,6 +95,7 @@ class Tandem:
     views: Views
     ranker: LightGBMRanker
     repeats: bool
+    trial: TagTrial | None = None
     name: str = field(default="tandem", init=False)
 
     @property
@@ -88,6 +105,14 @@ class Tandem:
     @property
     def importance(self) -> Mapping[str, float]:
         return self.ranker.importance()
+
+    @property
+    def tags(self) -> tuple[Interval, Tandem, Tandem] | None:
+        """What published tags gain on validation, and the system with and without them; None where there are none."""
+        if self.trial is None:
+            return None
+        other = replace(self, ranker=self.trial.other, trial=None)
+        return (self.trial.gain, self, other) if self.trial.kept else (self.trial.gain, other, self)
 
     def groups(self, targets: Targets, progress: Progress = lambda *_: None) -> Groups:
         """Candidates, features and relevance of the targets, with their whole histories."""
@@ -131,7 +156,7 @@ def system_of(
     repeats = repeats_of(config, event_arrays(load_events(workspace), items))
 
     def fit(protocol: Protocol) -> Tandem:
-        table = build_item_table(catalog, items, protocol.events)
+        table = build_item_table(catalog, items, protocol.events, config.item_tags)
         return fit_ranker(config, protocol, table, repeats, {"data_hash": catalog.data_hash}, progress)
 
     return fit, repeats
@@ -169,56 +194,68 @@ def fit_ranker(
 
     learn = groups("train", train, since)
     stop = groups("valid", valid, protocol.since(valid))
-    chosen = search(config.ranker, learn, stop, progress) if config.search else config.ranker
-    fitted = ranker.fit(
-        chosen,
+    data = ranker.Binned.of(
         RANKING_NAMES,
         (learn.matrix, learn.relevance, learn.sizes),
         (stop.matrix, stop.relevance, stop.sizes),
-        {
-            "schema_hash": schema_hash(),
-            "protocol": protocol.name,
-            "targets": {"train": len(train), "valid": len(valid)},
-            "candidates": CANDIDATES,
-            "repeats": repeats,
-            **facts,
-        },
-        lambda done: progress("ranker: boosting", done),
+        config.ranker.threads,
     )
-    return Tandem(protocol, views, fitted, repeats)
-
-
-def search(config: RankerConfig, learn: Groups, stop: Groups, progress: Progress) -> RankerConfig:
-    """The best on validation of a few regularizations, compared on a part of the training data."""
-    part = _first(learn, SEARCH_TARGETS)
-    best, chosen = -1.0, config
-    variants = [config.model_copy(update=change) for change in ranker.VARIANTS]
-    for number, variant in enumerate(variants):
-        progress("ranker: choosing parameters", number / len(variants))
-        quick = variant.model_copy(update={"learning_rate": 0.2, "trees": min(config.trees, 80), "patience": 10})
-        tried = ranker.fit(
-            quick,
-            RANKING_NAMES,
-            (part.matrix, part.relevance, part.sizes),
-            (stop.matrix, stop.relevance, stop.sizes),
-            {},
+    chosen = search(config.ranker, data, learn.sizes, progress) if config.search else config.ranker
+    facts = {
+        "schema_hash": schema_hash(),
+        "protocol": protocol.name,
+        "targets": {"train": len(train), "valid": len(valid)},
+        "candidates": CANDIDATES,
+        "repeats": repeats,
+        **facts,
+    }
+    fitted = ranker.fit(chosen, data, facts, lambda done: progress("ranker: boosting", done))
+    trial = None
+    if table.tags:
+        plain = ranker.fit(
+            chosen, data, facts, lambda done: progress("ranker: boosting without tags", done), unused=_TAG_NAMES
         )
-        score = float(tried.manifest["validation_ndcg@10"])
+        gain = _gain(fitted, plain, stop, config.seed)
+        kept = gain.low > 0
+        fitted, other = (fitted, plain) if kept else (plain, fitted)
+        fitted.manifest["tags"] = {"kept": kept, "validation": {"ndcg@10": gain.to_dict()}}
+        trial = TagTrial(kept, gain, other)
+    return Tandem(protocol, views, fitted, repeats, trial)
+
+
+def _gain(model: LightGBMRanker, other: LightGBMRanker, groups: Groups, seed: int) -> Interval:
+    """How much better one orders the candidates of the same targets than the other, in NDCG@10."""
+    relevant = groups.relevance > 0
+    owner = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
+    wanted = ItemSets.build(owner[relevant], groups.rows[relevant], len(groups.sizes))
+    own, others = (
+        per_target(best_rows(groups, one.predict(groups.matrix), 10), wanted, 10)["ndcg@10"] for one in (model, other)
+    )
+    return bootstrap(own - others, seed)
+
+
+def search(config: RankerConfig, data: ranker.Binned, sizes: npt.NDArray[np.int32], progress: Progress) -> RankerConfig:
+    """The best on validation of a few regularizations, compared on a part of the training data.
+
+    ``sizes``: rows of each training target.
+    """
+    part = data.part(_rows_of_some(sizes, SEARCH_TARGETS))
+    best, chosen = -1.0, config
+    for number, change in enumerate(ranker.VARIANTS):
+        progress("ranker: choosing parameters", number / len(ranker.VARIANTS))
+        variant = config.model_copy(update=change)
+        quick = variant.model_copy(update={**SEARCH_BOOSTING, "trees": min(config.trees, SEARCH_TREES)})
+        score = float(ranker.fit(quick, part, {}).manifest["validation_ndcg@10"])
         if score > best:
             best, chosen = score, variant
     return chosen
 
 
-def _first(groups: Groups, targets: int) -> Groups:
-    """Every so manieth target, ``targets`` at most: spread over time as all of them are."""
-    if len(groups.sizes) <= targets:
-        return groups
-    keep = np.zeros(len(groups.sizes), bool)
-    keep[np.linspace(0, len(keep) - 1, targets).astype(np.int64)] = True
-    rows = np.repeat(keep, groups.sizes)
-    return Groups(
-        groups.matrix[rows], groups.rows[rows], groups.relevance[rows], groups.sizes[keep], groups.missed[keep]
-    )
+def _rows_of_some(sizes: npt.NDArray[np.int32], targets: int) -> npt.NDArray[np.int64]:
+    """Rows of every so manieth target, ``targets`` at most: spread over time as all of them are."""
+    keep = np.zeros(len(sizes), bool)
+    keep[np.linspace(0, len(sizes) - 1, min(targets, len(sizes))).astype(np.int64)] = True
+    return np.flatnonzero(np.repeat(keep, sizes))
 
 
 def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> tuple[Targets, npt.NDArray[np.int64]]:

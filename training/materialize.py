@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from features import copurchase, repurchase
 from features.events import Recorder, SqliteEventLog, session_keys
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable, kinds
+from features.itemtags import ItemTags, read_published
 from features.keys import item_keys
 from features.schema import AFFINITY_SLOTS
 from features.statistics import Activity, long_form
@@ -136,19 +138,25 @@ def neighbours_before(
         chosen = events.row >= 0
     if time is not None:
         chosen &= events.time < time
-    pair = np.stack((events.user[chosen], events.session[chosen]), axis=1)
-    sessions, session = np.unique(pair, axis=0, return_inverse=True)
-    if len(session) < len(sessions) * LEAST_TOGETHER:
+    user, session, row = events.user[chosen], events.session[chosen], events.row[chosen]
+    # Sessions of a user may overlap, so one may be several runs of events; runs are far fewer than events.
+    new = (np.diff(user, prepend=-1) != 0) | (np.diff(session, prepend=0) != 0)
+    sessions, of_run = np.unique(np.stack((user[new], session[new]), axis=1), axis=0, return_inverse=True)
+    if len(row) < len(sessions) * LEAST_TOGETHER:
         # One film an evening: what belongs together are the items of a user, not those of a visit.
-        session = events.user[chosen]
-    return copurchase.neighbours(session.ravel(), events.row[chosen], items)
+        return copurchase.neighbours(user, row, items)
+    return copurchase.neighbours(of_run.ravel()[np.cumsum(new) - 1], row, items)
 
 
-def build_item_table(config: WorkspaceConfig, items: pl.DataFrame, events: EventArrays) -> ItemTable:
-    """The table as of all events."""
+def build_item_table(
+    config: WorkspaceConfig, items: pl.DataFrame, events: EventArrays, published: Path | None = None
+) -> ItemTable:
+    """The table as of all events. ``published``: tags of items that have no label (`features.itemtags`)."""
     known = events.row >= 0
+    tags = published and ItemTags.build(items, config.label_column, read_published(published))
     bare = ItemTable.build(
-        version=f"{config.data_hash[:12]}-{len(events.time)}",
+        version=f"{config.data_hash[:12]}-{len(events.time)}" + (f"-{tags.version}" if tags else ""),
+        tags=tags or None,
         frame=items,
         group_names=affinity_attributes(config, items),
         slots=AFFINITY_SLOTS,
@@ -214,7 +222,8 @@ def write_features(
         )
     repository.write_source(ITEM_STATISTICS, long_form(table.activity, table.frame["item_id"]))
     repository.apply()
-    views = [USER_HISTORY, *([USER_PROFILE] if profiles else []), ITEM_STATISTICS]
+    # Statistics of items stay offline: a request reads them from the item table, and a row for every item takes long.
+    views = [USER_HISTORY, *([USER_PROFILE] if profiles else [])]
     for number, view in enumerate(views):
         progress(f"materializing {view}", (number + 1) / (len(views) + 1))
         repository.materialize([view], now + timedelta(seconds=1))

@@ -93,7 +93,7 @@ def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda
     frame = load_events(workspace)
     events = event_arrays(frame, items)
     clock.lap("read")
-    table = build_item_table(catalog_config, items, events)
+    table = build_item_table(catalog_config, items, events, config.item_tags)
     repository = write_features(workspace, config.online_store, table, events, progress)
     clock.lap("features")
     repeats = repeats_of(config, events)

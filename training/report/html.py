@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from training.report import svg
 from training.report.build import SYSTEM
-from training.report.table import COLUMNS, SPLITS, TITLES, bias_sentence, gain_sentence, number, span
+from training.report.table import COLUMNS, SPLITS, TITLES, bias_sentence, gain_sentence, number, span, tags_sentence
 
 _FEATURES: Final = 20
 _DASHES: Final = ("none", "6 3", "2 3", "8 3 2 3", "1 4", "12 4", "10 2 2 2 2 2", "4 6")
@@ -49,6 +49,8 @@ def render(result: Mapping[str, Any]) -> str:
             body.append(f"<p>Not run: {escape(protocol['skipped'])}.</p>")
         else:
             body.append(_protocol(name, protocol))
+            if name in result["tags"]:
+                body.append(f"<p>{escape(tags_sentence(result['tags'][name]))}</p>")
     body += [_buckets(result["buckets"]), _bias(result), _beyond(result), _importance(result), _run(result)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -18,9 +18,10 @@ from features.workspace import Workspace
 from training.baselines.base import Baskets, Recommender
 from training.baselines.tune import TUNING_TARGETS, Tuned, baselines_for, tune
 from training.materialize import Progress, load_events
+from training.metrics import Interval, all_metrics, bootstrap, means
 from training.protocols import IntArray, Protocol, next_basket, temporal, truncated
 from training.ranking import Targets
-from training.report.build import SYSTEM, BucketOutcome, Facts, Outcome, build, categories
+from training.report.build import GAINS, MAIN_METRIC, SYSTEM, BucketOutcome, Facts, Outcome, build, categories
 
 K: Final = 20
 MOST_TARGETS: Final = 5_000
@@ -33,6 +34,10 @@ class System(Recommender, Port):
     @property
     def importance(self) -> Mapping[str, float]:
         """Feature -> importance of any positive scale; empty where there is none."""
+
+    @property
+    def tags(self) -> tuple[Interval, Recommender, Recommender] | None:
+        """What published tags gain it on validation, and itself with and without them; None where it has none."""
 
 
 SystemFactory = Callable[[Protocol], System]
@@ -61,6 +66,7 @@ def evaluate_ranking(
     outcomes: list[Outcome] = []
     buckets: list[BucketOutcome] = []
     skipped: dict[str, str] = {}
+    tags: dict[str, Any] = {}
     main: System | None = None
     for make in (next_basket, temporal):
         protocol = make(frame, items)
@@ -72,6 +78,9 @@ def evaluate_ranking(
             system = system_factory(protocol)
         models = {**{name: one.recommender for name, one in tuned.items()}, SYSTEM: system}
         outcomes.append(_outcome(protocol, models, tuned, repeats, most_targets, seed, clock))
+        if system.tags is not None:
+            with clock.step(f"{protocol.name}: with and without tags"):
+                tags[protocol.name] = _tags(*system.tags, outcomes[-1], seed)
         if main is None:
             main = system
             with clock.step("buckets"):
@@ -89,7 +98,7 @@ def evaluate_ranking(
     with clock.step("metrics"):
         result = build(outcomes, buckets, facts, skipped)
     progress("measured", 1.0)
-    return {**result, "dataset": config.dataset, "seconds": clock.seconds}
+    return {**result, "tags": tags, "dataset": config.dataset, "seconds": clock.seconds}
 
 
 class _Clock:
@@ -137,6 +146,21 @@ def _outcome(
         with clock.step(f"{protocol.name}: ask {name}", number / len(models)):
             rows[name] = ask(model, targets, protocol.items)
     return Outcome(protocol, targets, wanted, had, rows, tuned)
+
+
+def _tags(validation: Interval, tagged: Recommender, plain: Recommender, outcome: Outcome, seed: int) -> dict[str, Any]:
+    """The system with published tags and without on the test targets, and the paired gain."""
+    values = {
+        name: all_metrics(ask(model, outcome.targets, outcome.protocol.items), outcome.wanted, outcome.had)
+        for name, model in (("with", tagged), ("without", plain))
+    }
+    gain = {key: bootstrap(values["with"][key] - values["without"][key], seed).to_dict() for key in GAINS}
+    return {
+        "kept": validation.low > 0,
+        "validation": {MAIN_METRIC: validation.to_dict()},
+        "models": {name: means(own) for name, own in values.items()},
+        "gain": gain,
+    }
 
 
 def _buckets(outcome: Outcome, models: Mapping[str, Recommender], seed: int, progress: Progress) -> list[BucketOutcome]:

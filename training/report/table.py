@@ -24,6 +24,8 @@ def render(result: Mapping[str, Any]) -> RenderableType:
             parts.append(Text(f"{TITLES[name]}: not run, {protocol['skipped']}\n"))
             continue
         parts += [_models(TITLES[name], protocol), Text(gain_sentence(protocol["gain"]) + "\n")]
+        if name in result["tags"]:
+            parts.append(Text(tags_sentence(result["tags"][name]) + "\n"))
     if result["buckets"]:
         parts += [_buckets(result["buckets"]), Text("")]
     if result.get("beyond_accuracy"):
@@ -49,6 +51,15 @@ def gain_sentence(gain: Mapping[str, Any]) -> str:
     if explore["ndcg@10"]["mean"] is not None:
         sentence += f"; over {explore['best_baseline']} on explore items: {span(explore['ndcg@10'])}"
     return sentence + " (paired bootstrap, 95 %)."
+
+
+def tags_sentence(tags: Mapping[str, Any]) -> str:
+    """What published tags are worth to the ranker, and whether it uses them."""
+    return (
+        f"Published tags: NDCG@10 {span(tags['gain']['ndcg@10'])} on these targets, "
+        f"{span(tags['validation']['ndcg@10'])} on validation (paired bootstrap, 95 %), which decides: "
+        f"{'kept' if tags['kept'] else 'not used'}."
+    )
 
 
 def bias_sentence(result: Mapping[str, Any]) -> str:

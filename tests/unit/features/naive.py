@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,9 +65,16 @@ def bin_of(seconds: int) -> int:
 
 
 def features(
-    ordered: Sequence[Event], others: Sequence[Event], table: ItemTable, item: str, copurchase: float, now: int
+    ordered: Sequence[Event],
+    others: Sequence[Event],
+    table: ItemTable,
+    item: str,
+    copurchase: float,
+    now: int,
+    tags: Mapping[str, Mapping[str, float]],
 ) -> dict[str, float]:
-    """``ordered``: the user's events in the order of a History. ``others``: the events the table's statistics count."""
+    """``ordered``: the user's events in the order of a History. ``others``: the events the table's statistics count.
+    ``tags``: of each item with their probabilities."""
     seen = [event for event in ordered if event.timestamp < now]
     sessions = sessions_of(seen)
     return {
@@ -84,7 +91,19 @@ def features(
         **_kind(sessions, others, table, item, now),
         "c_hour": datetime.fromtimestamp(now, UTC).hour,
         "c_weekday": datetime.fromtimestamp(now, UTC).weekday(),
+        **_tags([event for event in seen if event.item_id in table.item_ids], tags, item, now),
     }
+
+
+def _tags(known: Sequence[Event], tags: Mapping[str, Mapping[str, float]], item: str, now: int) -> dict[str, float]:
+    if item not in tags:
+        return {"t_affinity": NAN, "t_probability": NAN}
+    weights = [WEIGHT[event.kind] * 2 ** ((event.timestamp - now) / DAY / 60) for event in known]
+    alike = [
+        sum(chance * tags.get(event.item_id, {}).get(tag, 0.0) for tag, chance in tags[item].items()) for event in known
+    ]
+    affinity = sum(weight * same for weight, same in zip(weights, alike))
+    return {"t_affinity": affinity / sum(weights) if known else 0.0, "t_probability": max(tags[item].values())}
 
 
 def _ratio(value: float, span: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import ArtifactMismatch
 from models.ports import FloatMatrix, TreeModel
-from models.ranker import LightGBMRanker, RankerConfig, fit
+from models.ranker import Binned, LightGBMRanker, RankerConfig, fit
 
 COLUMNS = ("due", "count", "noise", "missing")
 GROUP = 20
@@ -32,7 +32,7 @@ CONFIG = RankerConfig(trees=40, min_leaf=10, threads=2)
 
 def train(seen: list[float] | None = None) -> LightGBMRanker:
     progress = seen.append if seen is not None else lambda _: None
-    return fit(CONFIG, COLUMNS, data(80, 1), data(30, 2), {"schema_hash": "abc", "data_hash": "d"}, progress)
+    return fit(CONFIG, Binned.of(COLUMNS, data(80, 1), data(30, 2)), {"schema_hash": "abc", "data_hash": "d"}, progress)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from features.candidates import retrieve
 from features.history import History
+from features.itemtags import PUBLISHED
 from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
@@ -32,7 +34,7 @@ from training.config import TrainConfig
 from training.evaluate import baselines
 from training.fit import SHORTENED, Tandem, Views, fit_ranker
 from training.materialize import build_item_table, event_arrays, training_view
-from training.metrics import per_target
+from training.metrics import bootstrap, per_target
 from training.protocols import BUCKETS, Protocol, next_basket, temporal, truncated_at_random
 from training.ranking import CANDIDATES, Groups, Targets, best_rows, build_groups, in_time, some
 
@@ -311,3 +313,73 @@ def test_training_targets_are_not_older_than_the_first_view(real: Journey) -> No
     late = int((protocol.train.time >= views.times[0]).sum())
     assert 0 < late < len(protocol.train)
     assert system.ranker.manifest["targets"]["train"] == late + int(late * SHORTENED)
+
+
+def shoppers_of_a_tag(users: int = 150, visits: int = 8, seed: int = 3) -> list[Event]:
+    """Everybody buys two items of one tag at a visit, any of its thirty: baskets do not tell what goes together."""
+    rng = np.random.default_rng(seed)
+    return [
+        Event(
+            f"{user}-{visit}-{item}",
+            f"u{user:03}",
+            f"i{user % 6 * 30 + item}",
+            "purchase",
+            1.0,
+            START + visit * WEEK + user * 3_600,
+            f"{user}-{visit}",
+        )
+        for user in range(users)
+        for visit in range(visits)
+        for item in rng.choice(30, 2, replace=False).tolist()
+    ]
+
+
+def fitted_with_tags(folder: Path, tags: list[str]) -> Tandem:
+    """The system on a catalog without categories, told the tags of its items."""
+    items = catalog(180).with_columns(pl.lit(None, pl.String).alias("category"), brand=pl.lit(None, pl.String))
+    rows = [(f"i{number}", tag, 0.7, "review") for number, tag in enumerate(tags)]
+    pl.DataFrame(rows, dict(PUBLISHED), orient="row").write_parquet(folder / "part-00000.parquet")
+    frame = to_frame(shoppers_of_a_tag())
+    protocol = next_basket(frame, items)
+    table = build_item_table(CONFIG, items, event_arrays(frame, items), folder)
+    config = QUICK.model_copy(
+        update={
+            "train_sessions": 1_000,
+            "valid_sessions": 150,
+            "ranker": RankerConfig(trees=40, min_leaf=20, threads=1),
+        }
+    )
+    # Nothing is bought again: what somebody had says nothing of an item but by its tag.
+    return fit_ranker(config, protocol, table, False, {})
+
+
+def test_published_tags_that_predict_are_kept_and_what_they_gain_is_said(tmp_path: Path) -> None:
+    system = fitted_with_tags(tmp_path, [f"tag {number // 30}" for number in range(180)])
+    assert system.tags is not None
+    gain, tagged, plain = system.tags
+    assert tagged is system
+    assert gain.low > 0
+    assert system.ranker.manifest["tags"] == {"kept": True, "validation": {"ndcg@10": gain.to_dict()}}
+    assert tagged.importance["t_affinity"] > 0
+    assert plain.importance["t_affinity"] == plain.importance["t_probability"] == 0
+    targets = system.protocol.test
+    both = [per_target(one.recommend(targets, 10), one.wanted(targets), 10)["ndcg@10"] for one in (tagged, plain)]
+    assert bootstrap(both[0] - both[1], seed=1).low > 0
+
+
+def test_published_tags_that_say_nothing_are_not_used(tmp_path: Path) -> None:
+    shuffled = np.random.default_rng(4).permutation(180) // 30
+    system = fitted_with_tags(tmp_path, [f"tag {tag}" for tag in shuffled])
+    assert system.tags is not None
+    gain, tagged, plain = system.tags
+    assert plain is system
+    assert gain.low <= 0
+    assert tagged.importance["t_affinity"] > 0
+    assert system.importance["t_affinity"] == 0
+    assert system.ranker.manifest["tags"]["kept"] is False
+
+
+def test_without_published_tags_nothing_is_compared(fitted: Tandem) -> None:
+    assert fitted.tags is None
+    assert "tags" not in fitted.ranker.manifest
+    assert fitted.importance["t_affinity"] == 0

@@ -19,9 +19,9 @@ from rich.console import Console
 from features.workspace import Workspace, WorkspaceConfig
 from tests.unit.features.shop import catalog, to_frame
 from tests.unit.training.test_baselines import N, shopping
-from training.baselines.base import Baskets
+from training.baselines.base import Baskets, Recommender
 from training.baselines.popular import OwnCounts
-from training.metrics import all_metrics, bootstrap
+from training.metrics import Interval, all_metrics, bootstrap
 from training.protocols import IntArray, Protocol, next_basket
 from training.ranking import Targets
 from training.report import html, svg, table, tracking
@@ -34,6 +34,7 @@ class Oracle:
     name = "tandem"
     parameters: Mapping[str, Any] = {"leaves": 31}
     importance: Mapping[str, float] = {"ui_sessions": 3.0, "i_<age>": 1.0, "nothing": 0.0}
+    tags: tuple[Interval, Recommender, Recommender] | None = None
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol, self._own = protocol, OwnCounts(Baskets(protocol), fallback=True)
@@ -261,3 +262,26 @@ def test_ticks_cover_what_they_scale(low: float, high: float) -> None:
     assert marks[-1] >= high
     assert 2 <= len(marks) <= 12
     assert len(set(np.round(np.diff(marks), 9))) == 1
+
+
+class Told(Oracle):
+    """Published tags are all it knows: without them it has the user's own counts."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__(protocol)
+        self.tags = (Interval(0.1, 0.05, 0.15, 60), self, self._own)
+
+
+def test_what_published_tags_gain_is_reported_with_its_interval(workspace: Workspace) -> None:
+    result = evaluate_ranking(workspace, Told, repeats=True, tuning_targets=20)
+    tags = result["tags"]["next_basket"]
+    assert tags["kept"] is True
+    assert tags["models"]["with"] == result["models"]["tandem"]
+    gain, models = tags["gain"]["ndcg@10"], tags["models"]
+    assert gain["mean"] == pytest.approx(models["with"]["ndcg@10"] - models["without"]["ndcg@10"])
+    assert 0 < gain["low"] < gain["mean"] < gain["high"]
+    sentence = "on validation (paired bootstrap, 95 %), which decides: kept."
+    console = Console(width=300, file=StringIO())
+    console.print(table.render(result))
+    assert sentence in console.file.getvalue()  # type: ignore[attr-defined]
+    assert sentence in html.render(result)
