@@ -66,8 +66,9 @@ class CacheConfig(BaseModel):
     """Vectors in each process's memory (1.5 KiB each for 384 dimensions)."""
     scope_rows: int = Field(default=4_096, ge=1)
     """Of one scope: what a look-up compares with."""
-    sync_s: float = Field(default=5.0, gt=0)
-    """Seconds after which a near question that another replica was asked is known here."""
+    sync_s: float = Field(default=1.0, gt=0)
+    """Seconds after which it is known here what another process of the machine has put, and what near question
+    another replica was asked."""
     rest_s: float = Field(default=5.0, gt=0)
     """Seconds a store that failed is not asked again: nobody waits for one that is down."""
 
@@ -117,6 +118,7 @@ class TieredCache:
 
     async def get(self, ask: Ask, models: Sequence[str], partition: str = "") -> Hit | None:
         """See Cache. What the ask's own check refuses today is no hit, whatever it thought when it was kept."""
+        self._follow_soon()
         keys = _keys(self._release, ask, models, partition)
         for model, key in zip(models, keys):
             row = await self._row(key)
@@ -124,7 +126,6 @@ class TieredCache:
                 return Hit(row.result, "exact", model)
         if ask.meaning is None or not self._config.semantic:
             return None
-        self._follow_soon()
         for model in models:
             row = await self._near_row(ask, ask.meaning, _group(ask.meaning.scope, model, partition))
             if row is not None:
@@ -223,7 +224,10 @@ class TieredCache:
 
     async def _follow(self) -> None:
         self._followed_at = self._clock()
-        if self._store is None or not self._config.semantic or self._followed_at < self._asked_again_at:
+        if self._store is None or self._followed_at < self._asked_again_at:
+            return
+        await self._try(self._store.learn())
+        if not self._config.semantic:
             return
         told = await self._try(self._store.meanings(self._followed_to, self._config.semantic_rows))
         if told is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ class CacheStore(Protocol):
 
     async def put(self, rows: Sequence[Row], now: float) -> None:
         """Keep the rows; expired ones go, then the oldest while bounds are passed."""
+        ...
+
+    async def learn(self) -> None:
+        """Take notice of what other processes put; until then ``get`` may not find it."""
         ...
 
     async def meanings(self, after: int, most: int) -> tuple[list[Row], int]:
@@ -108,6 +113,10 @@ CREATE TRIGGER IF NOT EXISTS count_out AFTER DELETE ON answers BEGIN
 END;
 """
 _COLUMNS: Final = "key, release, model, meaning, result, vector, expires"
+_KEYS: Final = "SELECT key, seq FROM answers WHERE seq > ? ORDER BY seq LIMIT ?"
+_AT_ONCE: Final = 200
+_WAY_S: Final = 1e-4
+"""For the event loop, between two reads of many keys."""
 _OLDEST: Final = "DELETE FROM answers WHERE seq IN (SELECT seq FROM answers ORDER BY seq LIMIT ?)"
 
 
@@ -115,7 +124,9 @@ class SqliteStore:
     """One file, for all replicas of a machine.
 
     Reads are done where they are called (some 20 microseconds, and a writer never makes them wait: WAL); writes in a
-    thread of their own. A power cut may cost the newest answers, never the file.
+    thread of their own. What keys there are is remembered, for most are not there: a read lets go of the interpreter,
+    and the event loop would wait for its turn among the threads. A power cut may cost the newest answers, never the
+    file.
     """
 
     def __init__(self, path: Path, entries: int, size: int) -> None:
@@ -127,9 +138,13 @@ class SqliteStore:
             self._writer.db.execute("PRAGMA synchronous=NORMAL")  # a lost answer is asked again
             self._reader.db.execute("PRAGMA busy_timeout=50")  # milliseconds; a reader holds up its caller's event loop
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache")
+        self._known: set[int] = set()
+        self._known_to = 0
 
     async def get(self, key: str) -> Row | None:
         """See CacheStore."""
+        if _mark(key) not in self._known:
+            return None
         with self._reader.guard():
             found = self._reader.db.execute(f"SELECT {_COLUMNS} FROM answers WHERE key = ?", (key,)).fetchone()
         return None if found is None else _row(found)
@@ -137,6 +152,10 @@ class SqliteStore:
     async def put(self, rows: Sequence[Row], now: float) -> None:
         """See CacheStore."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._put, list(rows), now)
+
+    async def learn(self) -> None:
+        """See CacheStore."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._learn)
 
     async def meanings(self, after: int, most: int) -> tuple[list[Row], int]:
         """See CacheStore."""
@@ -165,6 +184,7 @@ class SqliteStore:
                 f"INSERT OR IGNORE INTO answers ({_COLUMNS}, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [_values(row) for row in rows],
             )
+            self._known.update(_mark(row.key) for row in rows)
             db.execute("DELETE FROM answers WHERE expires <= ?", (now,))
             while True:
                 entries, size = db.execute("SELECT entries, bytes FROM totals").fetchone()
@@ -173,6 +193,20 @@ class SqliteStore:
                 # So many of average size; the next round looks again.
                 surplus = (size - self._bytes) * entries // max(1, size)
                 db.execute(_OLDEST, (max(1, entries - self._entries, surplus),))
+
+    def _learn(self) -> None:
+        """All keys that came since the last time; of all of them again where many may have gone."""
+        if len(self._known) > 2 * self._entries:
+            self._known, self._known_to = set(), 0
+        with self._writer.guard():
+            while True:
+                rows = self._writer.db.execute(_KEYS, (self._known_to, _AT_ONCE)).fetchall()
+                self._known.update(_mark(key) for key, _ in rows)
+                if rows:
+                    self._known_to = rows[-1][1]
+                if len(rows) < _AT_ONCE:
+                    return
+                time.sleep(_WAY_S)
 
     def _meanings(self, after: int, most: int) -> tuple[list[Row], int]:
         with self._writer.guard():
@@ -185,6 +219,11 @@ class SqliteStore:
     def _purge(self, release: str, now: float) -> None:
         with self._writer.transaction(), self._writer.guard():
             self._writer.db.execute("DELETE FROM answers WHERE release != ? OR expires <= ?", (release, now))
+
+
+def _mark(key: str) -> int:
+    """Enough of a key to tell that it is not there."""
+    return int(key[:15], 16)
 
 
 def _values(row: Row) -> tuple[object, ...]:

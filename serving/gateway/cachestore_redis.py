@@ -110,6 +110,9 @@ class RedisStore:
                     args=[*arguments, self._entries, self._bytes, _name("")],
                 )
 
+    async def learn(self) -> None:
+        """See CacheStore. Redis is asked each time."""
+
     async def meanings(self, after: int, most: int) -> tuple[list[Row], int]:
         """See CacheStore."""
         async with _guard():

@@ -74,6 +74,9 @@ class DeadStore:
     async def put(self, rows: Sequence[Row], now: float) -> None:
         self._fail(rows, now)
 
+    async def learn(self) -> None:
+        self._fail()
+
     async def meanings(self, after: int, most: int) -> tuple[list[Row], int]:
         self._fail(after, most)
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.ports import LLMResult
 from serving.gateway.cache import CacheConfig, TieredCache, open_store
-from serving.gateway.cachestore import CacheStore, SqliteStore, read_result, result_json
+from serving.gateway.cachestore import CacheStore, Row, SqliteStore, read_result, result_json
 from serving.gateway.ports import Ask
 from tests.unit.serving.caching import SCHEMA, Clock, DeadStore, ask, result
 
@@ -185,11 +185,12 @@ async def test_another_replica_and_a_restart_find_what_was_answered(path: Path) 
     await answered(first, ask(degrees=0))
     await answered(first, ask("Brie", degrees=1))
     await first.aclose()
+    clock.now += 5
+    await second.get(ask("Gouda", degrees=2), ["m"])  # notices that it is time to look
+    await second.flush()
     hit = await second.get(ask(), ["m"])
     assert hit is not None
     assert hit.result == result()
-    clock.now += 5
-    await second.get(ask("Gouda", degrees=2), ["m"])  # notices that it is time to look
     await second.aclose()
     third = cache(SqliteStore(path, 100, 2**20), clock)
     await third.start()
@@ -197,6 +198,27 @@ async def test_another_replica_and_a_restart_find_what_was_answered(path: Path) 
     assert near is not None
     assert near.how == "semantic"
     await third.aclose()
+
+
+async def test_store_knows_what_others_put_once_it_has_looked(path: Path) -> None:
+    ours, theirs = SqliteStore(path, 3, 2**20), SqliteStore(path, 3, 2**20)
+    rows = [Row(f"{number:015x}{0:017x}", "r", "m", result(), 2e9) for number in range(9)]
+    await theirs.put(rows[:3], 1e9)
+    assert await ours.get(rows[0].key) is None
+    await ours.learn()
+    found = await ours.get(rows[0].key)
+    assert found is not None
+    assert found.result == rows[0].result
+    await theirs.put(rows[3:6], 1e9)
+    await ours.learn()
+    assert await ours.get(rows[0].key) is None, "it made room"
+    assert await ours.get(rows[5].key) is not None
+    await theirs.put(rows[6:], 1e9)
+    await ours.learn()  # of nine keys six are gone: forgets all and reads what there is
+    await ours.learn()
+    assert len(ours._known) == 3
+    await ours.aclose()
+    await theirs.aclose()
 
 
 async def test_a_running_replica_learns_near_questions_of_another(path: Path) -> None:
