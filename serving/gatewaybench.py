@@ -154,25 +154,26 @@ def _request(number: int) -> LLMRequest:
 
 
 async def _block(call: Callable[[], Awaitable[float]], callers: int, seconds: float) -> tuple[list[float], float]:
-    """Seconds of each call beyond its provider's own (what ``call`` returns), and CPU seconds of the process, of so
-    many callers at once for so long."""
+    """Seconds of each call beyond its provider's own (what ``call`` returns), and CPU seconds a call of the process, of
+    so many callers at once for so long. A caller's first call is left out: all come at once, as they never do again."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
+        await call()
         while (started := time.perf_counter()) < end:
             own = await call()
             taken.append(time.perf_counter() - started - own)
 
     cpu = time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return taken, time.process_time() - cpu
+    return taken, (time.process_time() - cpu) / (len(taken) + callers)
 
 
 def _figures(bare: Sequence[tuple[list[float], float]], asked: Sequence[tuple[list[float], float]]) -> dict[str, float]:
     without, within = (np.concatenate([block[0] for block in side]) * 1e3 for side in (bare, asked))
-    cpu = [sum(block[1] for block in side) * 1e3 for side in (bare, asked)]
+    cpu = [np.mean([block[1] for block in side]) * 1e3 for side in (bare, asked)]
     quantiles: Mapping[str, float] = {
         f"p{share}_ms": float(np.percentile(within, share) - np.percentile(without, share)) for share in (50, 95, 99)
     }
-    return {**quantiles, "cpu_ms": cpu[1] / len(within) - cpu[0] / len(without), "asks": float(len(within))}
+    return {**quantiles, "cpu_ms": float(cpu[1] - cpu[0]), "asks": float(len(within))}
