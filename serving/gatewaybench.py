@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ def measure_overhead(
 
     Callers ask one after the other. Blocks of ``block_s`` seconds take turns, bare provider and gateway; an overhead is
     the difference of the two quantiles over all blocks, so what both suffer (timers, the machine's other work) cancels.
+    A block's callers begin together, a burst that a service may or may not see: ``steady_p50_ms`` and so on leave out
+    each caller's first call of a block.
     ``provider`` defaults to `Delay`, whose own time is taken off each call first. Writes under ``folder``.
     """
     keep_for_good()
@@ -153,27 +156,47 @@ def _request(number: int) -> LLMRequest:
     return LLMRequest("You tag products.", f"{_PROFILE} number {number}", 60, _SCHEMA)
 
 
-async def _block(call: Callable[[], Awaitable[float]], callers: int, seconds: float) -> tuple[list[float], float]:
-    """Seconds of each call beyond its provider's own (what ``call`` returns), and CPU seconds a call of the process, of
-    so many callers at once for so long. A caller's first call is left out: all come at once, as they never do again."""
-    taken: list[float] = []
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Seconds of each call beyond its provider's own, those of the callers' ``first`` calls and the ``later`` ones; and
+    CPU seconds a call of the process."""
+
+    first: list[float]
+    later: list[float]
+    cpu_s: float
+
+
+async def _block(call: Callable[[], Awaitable[float]], callers: int, seconds: float) -> _Block:
+    """So many callers at once for so long, all of whom begin together. ``call`` returns its provider's own seconds."""
+    first: list[float] = []
+    later: list[float] = []
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
-        await call()
+        taken = first
         while (started := time.perf_counter()) < end:
             own = await call()
             taken.append(time.perf_counter() - started - own)
+            taken = later
 
     cpu = time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return taken, (time.process_time() - cpu) / (len(taken) + callers)
+    return _Block(first, later, (time.process_time() - cpu) / (len(first) + len(later)))
 
 
-def _figures(bare: Sequence[tuple[list[float], float]], asked: Sequence[tuple[list[float], float]]) -> dict[str, float]:
-    without, within = (np.concatenate([block[0] for block in side]) * 1e3 for side in (bare, asked))
-    cpu = [np.mean([block[1] for block in side]) * 1e3 for side in (bare, asked)]
-    quantiles: Mapping[str, float] = {
-        f"p{share}_ms": float(np.percentile(within, share) - np.percentile(without, share)) for share in (50, 95, 99)
+def _figures(bare: Sequence[_Block], asked: Sequence[_Block]) -> dict[str, float]:
+    def quantiles(prefix: str, seconds: Callable[[_Block], list[float]]) -> dict[str, float]:
+        without, within = (np.concatenate([seconds(block) for block in side]) * 1e3 for side in (bare, asked))
+        if not (len(without) and len(within)):  # a provider that takes longer than a block
+            return {}
+        return {
+            f"{prefix}p{share}_ms": float(np.percentile(within, share) - np.percentile(without, share))
+            for share in (50, 95, 99)
+        }
+
+    return {
+        **quantiles("", lambda block: block.first + block.later),
+        **quantiles("steady_", lambda block: block.later),
+        "cpu_ms": float(np.mean([block.cpu_s for block in asked]) - np.mean([block.cpu_s for block in bare])) * 1e3,
+        "asks": float(sum(len(block.first) + len(block.later) for block in asked)),
     }
-    return {**quantiles, "cpu_ms": float(cpu[1] - cpu[0]), "asks": float(len(within))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from features.errors import StoreUnavailable
 from features.sqlitefile import SqliteFile
 from models.ports import LLMResult, Token
+from serving.gateway.observe import give_way
 
 _ROW_BYTES: Final = 256
 """What keys, columns and index entries of a row take beside its answer and vector, about."""
@@ -115,8 +115,6 @@ END;
 _COLUMNS: Final = "key, release, model, meaning, result, vector, expires"
 _KEYS: Final = "SELECT key, seq FROM answers WHERE seq > ? ORDER BY seq LIMIT ?"
 _AT_ONCE: Final = 200
-_WAY_S: Final = 1e-4
-"""For the event loop, between two reads of many keys."""
 _OLDEST: Final = "DELETE FROM answers WHERE seq IN (SELECT seq FROM answers ORDER BY seq LIMIT ?)"
 
 
@@ -196,17 +194,14 @@ class SqliteStore:
 
     def _learn(self) -> None:
         """All keys that came since the last time; of all of them again where many may have gone."""
-        if len(self._known) > 2 * self._entries:
-            self._known, self._known_to = set(), 0
+        again = len(self._known) > 2 * self._entries
+        known, known_to = (set[int](), 0) if again else (self._known, self._known_to)
         with self._writer.guard():
-            while True:
-                rows = self._writer.db.execute(_KEYS, (self._known_to, _AT_ONCE)).fetchall()
-                self._known.update(_mark(key) for key, _ in rows)
-                if rows:
-                    self._known_to = rows[-1][1]
-                if len(rows) < _AT_ONCE:
-                    return
-                time.sleep(_WAY_S)
+            while rows := self._writer.db.execute(_KEYS, (known_to, _AT_ONCE)).fetchall():
+                known.update(_mark(key) for key, _ in rows)
+                known_to = rows[-1][1]
+                give_way()
+        self._known, self._known_to = known, known_to
 
     def _meanings(self, after: int, most: int) -> tuple[list[Row], int]:
         with self._writer.guard():

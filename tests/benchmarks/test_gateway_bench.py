@@ -30,7 +30,9 @@ def test_time_the_gateway_takes_is_found(tmp_path: Path) -> None:
     short = {"concurrency": (1,), "blocks": 3, "block_s": 0.2}
     plain = measure_overhead(tmp_path / "plain", Delay(0.001, 0.005), **short)["1"]  # type: ignore[arg-type]
     slow = measure_overhead(tmp_path / "slow", Delay(0.001, 0.005), Lingering(), **short)["1"]  # type: ignore[arg-type]
-    assert set(plain) == {"p50_ms", "p95_ms", "p99_ms", "cpu_ms", "asks"}
+    quantiles = {f"p{share}_ms" for share in (50, 95, 99)}
+    assert set(plain) == {*quantiles, *(f"steady_{name}" for name in quantiles), "cpu_ms", "asks"}
+    assert slow["steady_p50_ms"] >= PAUSE_S * 1e3
     assert plain["asks"] >= 3
     assert slow["p50_ms"] >= PAUSE_S * 1e3
     assert plain["p50_ms"] < slow["p50_ms"]

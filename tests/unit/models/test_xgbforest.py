@@ -9,18 +9,8 @@ import numpy as np
 import pytest
 
 from models.guardrail import GuardrailConfig, XGBoostGuardrail, fit
-from models.ports import FloatMatrix
 from models.xgbforest import compiled
-
-COLUMNS = ("a", "b", "c", "d")
-
-
-def evidence(n: int, seed: int) -> FloatMatrix:
-    """A coarse grid, so that values lie on thresholds; a fifth is missing."""
-    rng = np.random.default_rng(seed)
-    matrix = (np.round(rng.normal(size=(n, len(COLUMNS))) * 4) / 4).astype(np.float32)
-    matrix[rng.random(matrix.shape) < 0.2] = np.nan
-    return matrix
+from tests.unit.models.grids import COLUMNS, evidence
 
 
 @pytest.fixture(scope="module")
