@@ -24,7 +24,9 @@ from cli.settings import read_settings
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
-    pass
+    from models.llm import LLMConfig
+    from models.ports import LLMEngine
+
 
 
 def ingest(
@@ -91,8 +93,15 @@ def train(
     """
     from training.train import train as run
 
+    place, settings = Workspace(workspace), read_settings(config)
+
+    def open_llm(model: LLMConfig) -> LLMEngine:
+        from serving.patient import open_patient
+
+        return open_patient(place, settings.serve_config(), model, "train", judged=True)
+
     with progress_bar("train", as_json) as progress:
-        report = run(Workspace(workspace), read_settings(config).train_config(), progress)
+        report = run(place, settings.train_config(), progress, open_llm)
     if as_json:
         print(json.dumps({"release": report.release, "metrics": report.metrics, "seconds": report.seconds}))
         return

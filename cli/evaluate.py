@@ -133,13 +133,14 @@ def _evaluate_tags(
 
 def _llm(workspace: Workspace, config: Path | None) -> Callable[[], LLMEngine]:
     """Makes the engine of the settings; nobody waits for an answer here, so that none is cut off."""
-    settings = read_settings(config).train_config().llm
-    if settings is None:
+    settings = read_settings(config)
+    model = settings.train_config().llm
+    if model is None:
         raise UsageError("--llm asks the LLM of the settings, which say llm = false: name one in [llm]")
-    from models import llm
+    from serving.patient import open_patient
 
-    patient = settings.model_copy(update={"weights_dir": workspace.llm, "timeout_s": max(settings.timeout_s, 3_600.0)})
-    return partial(llm.create, patient)
+    # As they come: what is measured is the LLM, not what the gateway makes of it.
+    return partial(open_patient, workspace, settings.serve_config(), model, "evaluate", judged=False, timeout_s=3_600.0)
 
 
 def _evaluate_parity(

@@ -160,8 +160,8 @@ def _try(
     quiet: bool,
 ) -> Trial:
     """The trial of a version against production's, through the LLM of the settings."""
-    from models import llm
     from models import release as releases
+    from serving.patient import open_patient
     from training import trial
 
     place, settings = Workspace(workspace), read_settings(config).serve_config()
@@ -174,7 +174,8 @@ def _try(
         cases = trial.gold_cases(place, name, items, seed)
         production = registry.get(name, registry.find(name, "production", current.versions))
         progress("loading the LLM", 0.0)
-        engine = llm.create(engine_config.model_copy(update={"weights_dir": place.llm}))
+        # As they come: what is compared is what the prompts make the LLM say, before anybody mends it.
+        engine = open_patient(place, settings, engine_config, "trial", judged=False)
 
         async def run() -> Trial:
             try:
@@ -185,8 +186,6 @@ def _try(
                     registry.get(name, version),
                     seed,
                     lambda done: progress("asking the LLM", done),
-                    # One that answers one by one would let the others time out in its queue.
-                    1 if engine_config.engine == "transformers" else trial.IN_FLIGHT,
                 )
             finally:
                 await engine.aclose()

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 from features.workspace import Workspace
-from models import llm, release
+from models import release
 from models.errors import EngineLoading, EngineUnavailable
 from models.llm import LLMConfig
+from models.llm.registry import create
 from models.ports import Contribution, FloatMatrix, FloatVector, LLMEngine, LLMRequest, LLMResult
 from serving.gateway.tracing import TraceConfig, Tracing
 from serving.llmhandle import LOADING
@@ -23,7 +24,7 @@ class LLMServer:
     """
 
     def __init__(self, config: LLMConfig, traces: TraceConfig | None = None) -> None:
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load").submit(llm.create, config)
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load").submit(create, config)
         self._tracing = None if traces is None else Tracing.of(traces)
 
     @property

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.workspace import Workspace
-from models import llm, tagging
+from models import tagging
+from models.llm.registry import create
 from models.ports import LLMRequest, LLMResult
 from serving.config import ServeConfig
 from serving.errors import NotReady
@@ -30,7 +31,8 @@ def measure_engine(workspace: Workspace, config: ServeConfig, requests: int = 96
 
     Prompts are those of a backfill over random catalog items, as many at once as the engine takes. Both ways take turns
     and each has its best round, after one that is not counted; the gateway has its ledger, validation and cache, whose
-    keys a round does not share with another. Raises NotReady where no LLM is configured, and what `llm.create` raises.
+    keys a round does not share with another. Raises NotReady where no LLM is configured, and what
+    `models.llm.registry.create` raises.
     """
     if config.llm is None:
         raise NotReady("no LLM is configured ([llm] in the settings); there is no engine to measure")
@@ -41,7 +43,7 @@ async def _measure(workspace: Workspace, config: ServeConfig, requests: int, see
     assert config.llm is not None  # measure_engine has looked
     services = load_services(workspace, config)
     prompts = await _prompts(services, requests, seed)
-    engine = llm.create(config.llm.model_copy(update={"weights_dir": workspace.llm}))
+    engine = create(config.llm.model_copy(update={"weights_dir": workspace.llm}))
     try:
         with tempfile.TemporaryDirectory() as folder:
             async with complete_gateway(Path(folder), engine.generate, None) as gateway:

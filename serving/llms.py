@@ -14,6 +14,7 @@ import polars as pl
 
 from features.workspace import Workspace
 from models import llm
+from models.llm.registry import create
 from models.ports import LLMEngine
 from models.prompts.promote import trial_lengths
 from models.release import Release
@@ -123,14 +124,14 @@ def open_llms(
     """The gateway of this process (``name``: ingress, backfill).
 
     ``handles``: Ray deployments by target; engines of other targets are made here: endpoints at once, weights as long
-    as they take to load. Raises what `models.llm.create` and `telemetry.start` do.
+    as they take to load. Raises what `models.llm.registry.create` and `telemetry.start` do.
     """
     settings = config.llms
     handles = {target: handle for target, handle in (handles or {}).items() if target in settings.targets}
     placed = {
         target: each.model_copy(update={"weights_dir": workspace.llm}) for target, each in settings.targets.items()
     }
-    engines = {target: llm.create(each, trace_headers) for target, each in placed.items() if target not in handles}
+    engines = {target: create(each, trace_headers) for target, each in placed.items() if target not in handles}
     providers: dict[str, Provider] = {target: engine.generate for target, engine in engines.items()}
     providers |= {target: llm_provider(handle) for target, handle in handles.items()}
     private = redactor()

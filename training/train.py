@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from features.workspace import Workspace, WorkspaceConfig
 from graph import ontology
 from graph.ports import KnowledgeGraph
 from graph.properties import PropertyTable
-from models import llm as llms
 from models import release
 from models.catalog import Catalog
 from models.coldstart import Demand
@@ -56,6 +55,9 @@ from training.ranking import in_time, some
 LEAST_TARGETS = 100
 """Baskets with a history below which the ranker learns from users' weeks instead."""
 
+OpenLLM = Callable[[LLMConfig], LLMEngine]
+"""Makes a model answer; blocks while it loads."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
@@ -80,11 +82,17 @@ class _Clock:
         self._started = now
 
 
-def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda *_: None) -> TrainReport:
+def train(
+    workspace: Workspace, config: TrainConfig, progress: Progress = lambda *_: None, open_llm: OpenLLM | None = None
+) -> TrainReport:
     """Materialize features, fit ranker and guardrails, build the index, write and promote a release.
 
+    ``open_llm`` is asked for the engine of ``config.llm`` and may be left out where that is None: engines are reached
+    through the gateway, which training does not know.
     Raises WorkspaceError where nothing was ingested, MissingExtra or EngineUnavailable where the LLM cannot be loaded.
     """
+    if config.llm is not None and open_llm is None:
+        raise ValueError("config.llm names an LLM and nothing opens it: give open_llm, or llm=None to train without")
     catalog_config = workspace.config()
     clock = _Clock(progress)
     progress("reading events", 0.0)
@@ -122,6 +130,7 @@ def train(workspace: Workspace, config: TrainConfig, progress: Progress = lambda
             prompts,
             facts,
             progress,
+            open_llm,
         )
     )
     clock.lap("guardrails")
@@ -284,11 +293,6 @@ def _build_catalog(config: WorkspaceConfig, items: pl.DataFrame, embedder: Embed
     )
 
 
-def llm_config(workspace: Workspace, config: LLMConfig) -> LLMConfig:
-    """The LLM's configuration with its default weights kept in the workspace."""
-    return config.model_copy(update={"weights_dir": workspace.llm})
-
-
 async def _fit_guardrails(
     config: TrainConfig,
     workspace: Workspace,
@@ -303,11 +307,12 @@ async def _fit_guardrails(
     prompts: Mapping[str, Prompt],
     facts: Mapping[str, Any],
     progress: Progress,
+    open_llm: OpenLLM | None,
 ) -> tuple[XGBoostGuardrail | None, XGBoostGuardrail | None, str | None]:
     engine: LLMEngine | None = None
-    if config.llm is not None:
+    if config.llm is not None and open_llm is not None:
         progress("loading the LLM", 0.0)
-        engine = llms.create(llm_config(workspace, config.llm))
+        engine = open_llm(config.llm)
     try:
         tag_guard = None
         if len(catalog.labels) > 1:

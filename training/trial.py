@@ -37,7 +37,7 @@ from training.metrics import Interval, bootstrap
 
 LEAST: Final = 20
 """Items below which a trial says nothing."""
-IN_FLIGHT: Final = 16
+_IN_FLIGHT: Final = 16
 """Questions an engine is asked at once, if it batches them."""
 _LENGTHS: Final = 500
 
@@ -207,14 +207,13 @@ async def compare(
     candidate: Prompt,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
-    in_flight: int = IN_FLIGHT,
 ) -> Trial:
     """Ask both versions about every case. An answer that is cut off or names no known label is malformed and scores 0.
 
     Raises EngineUnavailable and EngineTimeout, for a trial that was not finished says nothing; ArtifactMismatch for
     fewer than `LEAST` cases.
     """
-    gate, done = asyncio.Semaphore(in_flight), [0]
+    gate, done = asyncio.Semaphore(_IN_FLIGHT), [0]
 
     async def mark(case: Case, template: Prompt) -> _Marked | None:
         if (request := case.ask(template)) is None:

@@ -1,9 +1,9 @@
-"""Language models behind one port. Importing this package loads no model library; `create` loads the one it needs."""
+"""Language models behind one port. Importing this package loads no model library; `registry.create` loads the one it
+needs, and only serving calls it: every question to an LLM goes through the gateway."""
 
 from models.llm.config import LLMConfig
 from models.llm.naming import name_of
-from models.llm.registry import create
 from models.llm.spans import StringValue, span_logprob, string_values
 from models.llm.weights import materialize_default
 
-__all__ = ["LLMConfig", "StringValue", "create", "materialize_default", "name_of", "span_logprob", "string_values"]
+__all__ = ["LLMConfig", "StringValue", "materialize_default", "name_of", "span_logprob", "string_values"]

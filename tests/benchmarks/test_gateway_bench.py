@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models import llm
 from models.llm import LLMConfig
+from models.llm.registry import create
 from models.ports import LLMRequest, LLMResult
 from serving.gateway.gateway import Silent
 from serving.gateway.ports import Ask
@@ -41,7 +41,7 @@ def test_time_the_gateway_takes_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_over_http_it_is_measured_too(tmp_path: Path, stream: bool) -> None:
     with FaultServer() as server:
-        engine = llm.create(LLMConfig(engine="openai", model="m", base_url=server.base_url, stream=stream))
+        engine = create(LLMConfig(engine="openai", model="m", base_url=server.base_url, stream=stream))
         figures = measure_overhead(tmp_path, engine.generate, concurrency=(4,), blocks=1, block_s=0.3)
         assert set(figures) == {"4"}
         assert figures["4"]["asks"] >= 4

@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 
 from models.errors import EngineTimeout, EngineUnavailable, PromptTooLong
-from models.llm import LLMConfig, create, span_logprob, string_values
+from models.llm import LLMConfig, span_logprob, string_values
 from models.llm.openai_engine import OpenAIEngine
+from models.llm.registry import create
 from models.ports import LLMEngine, LLMRequest, LLMResult
 from tests.servers import ChatServer, Mode
 

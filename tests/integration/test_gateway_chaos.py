@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from models import llm
 from models.errors import EngineTimeout, EngineUnavailable, UnusableAnswer
+from models.llm.registry import create
 from models.ports import LLMRequest
 from serving.errors import BudgetExceeded
 from serving.gateway.config import GatewayConfig
@@ -155,7 +155,7 @@ async def test_two_thousand_requests_among_every_fault_at_once(tmp_path: Path) -
     watcher, cache, lag = Noting(), ListCache(), Lag()
     with FaultServer(mix(SHARES, 1), drip_s=0.1) as one, FaultServer(mix(SHARES, 2), drip_s=0.1) as two:
         tables = config(one, two)
-        engines = {name: llm.create(target) for name, target in tables.targets.items()}
+        engines = {name: create(target) for name, target in tables.targets.items()}
         providers = {name: engine.generate for name, engine in engines.items()}
         ledger = Ledger(tmp_path / "ledger.db")
         gateway = Gateway(

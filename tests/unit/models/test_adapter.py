@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import ArtifactMismatch, MissingExtra
-from models.llm import LLMConfig, create
+from models.llm import LLMConfig
 from models.llm.adapter import model_id, vllm_rank
+from models.llm.registry import create
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.errors import ArtifactMismatch, EngineUnavailable
-from models.llm import LLMConfig, create, materialize_default
+from models.llm import LLMConfig, materialize_default
+from models.llm.registry import create
 from models.llm.tokenization import token_texts
 from models.llm.weights import weights_id
 
@@ -46,7 +47,8 @@ def test_a_missing_library_names_the_command_that_installs_it(
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
         "from models.errors import MissingExtra\n"
-        "from models.llm import LLMConfig, create\n"
+        "from models.llm import LLMConfig\n"
+        "from models.llm.registry import create\n"
         f"try: create(LLMConfig.model_validate({{'engine': {engine!r}, 'model': {str(tmp_path)!r}}}))\n"
         "except MissingExtra as error: print(error)"
     )

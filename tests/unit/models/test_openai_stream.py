@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from models.errors import EngineTimeout, EngineUnavailable
-from models.llm import LLMConfig, create
+from models.llm import LLMConfig
+from models.llm.registry import create
 from models.ports import LLMEngine, LLMRequest
 from tests.faults import FAULTS, FaultServer
 

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from models import llm
 from models.llm.config import LLMConfig
+from models.llm.registry import create
 from models.ports import LLMRequest
 from serving.clock import RequestClock
 from serving.gateway.tracing import TraceCalls, TraceConfig, Tracing, trace_headers, traceparent
@@ -96,7 +96,7 @@ async def test_an_endpoint_gets_the_trace_of_the_call_it_works_for(
     tracing: Tracing, exporter: InMemorySpanExporter
 ) -> None:
     with ChatServer() as server:
-        engine = llm.create(LLMConfig(engine="openai", model="m", base_url=server.base_url), trace_headers)
+        engine = create(LLMConfig(engine="openai", model="m", base_url=server.base_url), trace_headers)
         one = gateway({"a": engine.generate}, observer=TraceCalls(tracing))
         with tracing.rpc("Ask", [("traceparent", CALLER)], "r-1"):
             await one.ask(ask(request=LLMRequest("", "cheese?", 48)))
