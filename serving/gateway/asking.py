@@ -49,8 +49,10 @@ class Asking:
         self._deadline = deadline
         self._spending = spending
         self._chars = len(ask.request.system) + len(ask.request.user)
-        # Whoever has a call to spare comes first; the order of the route decides among them.
-        self._queue = deque(sorted(plan.targets.ordered, key=lambda target: target.free.locked()))
+        self._queue = deque(plan.targets.ordered)
+        if len(self._queue) > 1:
+            # Whoever has a call to spare comes first; the order of the route decides among them.
+            self._queue = deque(sorted(self._queue, key=lambda target: target.free.locked()))
         self._plan = plan
         self._failed: list[Target] = []
         self._done: list[Target] = []

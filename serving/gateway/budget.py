@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +87,12 @@ class Spent:
 
 def day_of(seconds: float) -> str:
     """The day of UTC at a Unix time."""
-    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    return _day(int(seconds // 86_400))
+
+
+@lru_cache(4)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
 
 
 def units(config: TargetConfig, prompt_tokens: int, completion_tokens: int) -> int:

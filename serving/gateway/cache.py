@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import json
 import logging
+import marshal
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -273,7 +274,16 @@ def _keys(release: str, ask: Ask, models: Sequence[str], partition: str) -> list
 def _common(release: str, ask: Ask, partition: str) -> hashlib.blake2b:
     asked = ask.request
     said = [asked.system, asked.user, asked.max_tokens, asked.temperature, asked.seed, asked.json_schema]
-    return hashlib.blake2b(json.dumps([release, partition, said], default=dict).encode(), digest_size=16)
+    return hashlib.blake2b(_bytes_of([release, partition, said]), digest_size=16)
+
+
+def _bytes_of(said: list[Any]) -> bytes:
+    """Different for what is different. marshal takes a seventh of the time of JSON, which knows more kinds of mappings;
+    its version 0 writes equal values equally, whoever else refers to them."""
+    try:
+        return marshal.dumps(said, 0)
+    except ValueError:
+        return json.dumps(said, default=dict).encode()
 
 
 def _group(scope: str, model: str, partition: str) -> str:

@@ -67,7 +67,7 @@ class Match(_Section):
     """Which asks a row is for; what is left out matches everything."""
 
     tasks: frozenset[str] | None = None
-    """Tasks: `tag`, `cold_start`, `ask`."""
+    """Tasks: `tag`, `attributes`, `cold_start`, `ask`."""
     tenants: frozenset[str] | None = None
     tiers: frozenset[str] | None = None
     """Tiers of tenants, as `tiers` names them."""

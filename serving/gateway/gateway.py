@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -157,10 +157,11 @@ class Gateway:
         if self._closed:
             raise EngineUnavailable("the gateway is closed: the service stops")
         plan = self._router.plan(ask)
+        kept = plan.kept
         partition = ask.tenant if self._config.cache_by_tenant else ""
         try:
             async with asyncio.timeout_at(max(deadline, now) + _GRACE_S):
-                if (hit := await self._hit(ask, plan, partition)) is not None:
+                if (hit := await self._hit(ask, kept, partition)) is not None:
                     return Answer(hit.result, Usage(cached=True, model=hit.model), cache=hit.how, attempts=0)
                 if ask.budget_s <= 0:
                     raise EngineTimeout("no time was left to ask the LLM")
@@ -169,15 +170,15 @@ class Gateway:
                 target, judged, repaired = await Asking(self._services, ask, plan, deadline, spending).judged()
         except TimeoutError:
             raise EngineTimeout(f"the LLM did not answer within {ask.budget_s * 1e3:.0f} ms") from None
-        if self._cache is not None and not judged.problem and target in plan.kept:
+        if self._cache is not None and not judged.problem and target in kept:
             self._cache.put(ask, target.model, judged.result, partition)
         usage = _usage(spending, target.model)
         return Answer(judged.result, usage, target.name, "", spending.attempts, repaired, judged.problem)
 
-    async def _hit(self, ask: Ask, plan: Plan, partition: str) -> Hit | None:
-        if self._cache is None or not plan.kept:
+    async def _hit(self, ask: Ask, kept: Sequence[Target], partition: str) -> Hit | None:
+        if self._cache is None or not kept:
             return None
-        models = tuple(dict.fromkeys(target.model for target in plan.kept))
+        models = tuple(dict.fromkeys(target.model for target in kept))
         return await self._cache.get(ask, models, partition)
 
     def _start_shadows(self, ask: Ask, plan: Plan) -> None:

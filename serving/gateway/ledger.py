@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -76,6 +77,15 @@ class _Share:
     """All that the file holds for this process: for calls under way, to be booked, and ahead."""
 
 
+@lru_cache(1_024)
+def _accounts(bounds: tuple[Bound, ...]) -> tuple[tuple[Account, ...], tuple[Bound, ...], tuple[Account, ...]]:
+    """All accounts, the bounds with a limit, and what a reservation holds: see `Reservation`."""
+    accounts = tuple(bound.account for bound in bounds)
+    limited = tuple(bound for bound in bounds if bound.limited)
+    held = dict.fromkeys((*accounts[:1], *(bound.account for bound in limited)))
+    return accounts, limited, tuple(held) if limited else ()
+
+
 class Ledger:
     """Reserves the worst case of a call before it is made, and books what it came to. For one event loop.
 
@@ -118,10 +128,8 @@ class Ledger:
 
         Where no account has a limit nothing is set aside and nothing waited for. Raises StoreUnavailable.
         """
-        accounts = tuple(bound.account for bound in bounds)
-        limited = [bound for bound in bounds if bound.limited]
-        held = dict.fromkeys((*accounts[:1], *(bound.account for bound in limited)))
-        reservation = Reservation(booking, accounts, tokens, units, tuple(held) if limited else ())
+        accounts, limited, held = _accounts(tuple(bounds))
+        reservation = Reservation(booking, accounts, tokens, units, held)
         if not limited:
             return reservation
         if self._covered(reservation):

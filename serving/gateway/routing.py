@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from models.errors import EngineUnavailable
 from serving.gateway.config import GatewayConfig, Match, Split
 from serving.gateway.ports import Ask
 from serving.gateway.targets import InHouse, InHouseTarget, Target, Targets
+
+_LISTS: Final = 64
+"""Lists of targets that are remembered: a table has few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Router:
         self._config = config
         self._targets = targets
         self._by_name = {target.name: target for target in targets.ordered}
+        self._named = lru_cache(_LISTS)(lambda names: Targets(targets.named(names)))
+        self._all = tuple(self._by_name)
         self._in_house = InHouse(tuple(target for target in targets.ordered if isinstance(target, InHouseTarget)))
 
     def pinned(self, tenant: str) -> bool:
@@ -68,7 +74,7 @@ class Router:
         if self.pinned(ask.tenant):
             return self._pinned(ask, names, split, arm, shadows)
         ordered = names if arm is None else (arm, *(name for name in names if name != arm))
-        return Plan(Targets(self._targets.named(ordered)), Targets(self._targets.named(shadows)), split)
+        return Plan(self._named(ordered), self._named(tuple(shadows)), split)
 
     def _pinned(
         self, ask: Ask, names: tuple[str, ...], split: Split | None, arm: str | None, shadows: list[str]
@@ -86,7 +92,7 @@ class Router:
         for route in self._config.routes:
             if self._matches(route, ask):
                 return route.targets
-        return tuple(self._by_name)
+        return self._all
 
     def _arm(self, ask: Ask) -> tuple[Split | None, str | None]:
         for split in self._config.splits:
