@@ -25,7 +25,7 @@ def create(config: LLMConfig, headers: Headers = dict) -> LLMEngine:
         return ENGINES[config.engine](config, headers)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        wanted = {"vllm": "'tandem-rec[cpu]'", "peft": "peft"}.get(library, "'tandem-rec[serve]'")
+        wanted = {"vllm": "'tandem-rec[cpu]'", "peft": "'tandem-rec[lora]'"}.get(library, "'tandem-rec[serve]'")
         raise MissingExtra(f"LLM engine {config.engine!r} needs {library!r}: pip install {wanted}") from error
 
 

@@ -42,6 +42,7 @@ class TransformersEngine:
         if adapter is not None:
             importlib.import_module("peft")  # transformers would say so in a text of its own, after seconds
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if threads is not None:
@@ -54,10 +55,12 @@ class TransformersEngine:
                 folder, local_files_only=True, dtype=getattr(torch, dtype)
             )
             if adapter is not None:
-                self._model.load_adapter(str(adapter), local_files_only=True)
+                # A folder is read where it is; transformers 5.19 passes on local_files_only to who does not know it.
+                self._model.load_adapter(str(adapter))
             self._model.to(self._device)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EngineUnavailable(f"transformers cannot load {folder}: {error}") from error
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            loaded = folder if adapter is None else f"{folder} with the adapter {adapter}"
+            raise EngineUnavailable(f"transformers cannot load {loaded}: {error}") from error
         self._model.eval()
         self._compiler = GrammarCompiler(self._tokenizer, self._model.config.vocab_size)
         self._max_model_len = max_model_len

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,10 +57,12 @@ def test_folder_without_an_adapter_is_refused_before_anything_is_loaded(engine: 
         create(config)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("peft") is not None, reason="peft is installed")
-def test_transformers_without_peft_says_how_to_get_it(base: Path, tmp_path: Path) -> None:
+def test_transformers_without_peft_says_how_to_get_it(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)  # to the import machinery: not installed
     config = LLMConfig(engine="transformers", model=str(base), adapter=adapter(tmp_path / "a"))
-    with pytest.raises(MissingExtra, match="needs 'peft': pip install peft"):
+    with pytest.raises(MissingExtra, match=r"needs 'peft': pip install 'tandem-rec\[lora\]'"):
         create(config)
 
 
