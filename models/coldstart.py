@@ -218,6 +218,11 @@ def describe(catalog: Catalog, embedder: Embedder, text: str, wants: Sequence[st
     return Described(text, parts, vectors, raw, tuple(int(label) for label in order), texts)
 
 
+def told(described: Described) -> str:
+    """What a person said, as it stands in the prompt."""
+    return neutralize(described.text)[:1_000]
+
+
 def prompt(
     template: Prompt, catalog: Catalog, described: Described, banned: frozenset[int] = frozenset()
 ) -> LLMRequest | None:
@@ -226,7 +231,7 @@ def prompt(
     if not choices:
         return None
     return template.request(
-        {"profile": neutralize(described.text)[:1_000], "choices": "\n".join(f"- {choice}" for choice in choices)},
+        {"profile": told(described), "choices": "\n".join(f"- {choice}" for choice in choices)},
         schema=choice_schema("categories", choices, LLM_LABELS),
     )
 

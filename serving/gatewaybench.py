@@ -137,7 +137,8 @@ async def _measure(
         async def asked() -> float:
             number = next(numbers)
             request = _request(number)
-            answer = await gateway.ask(Ask("tag", request, 30.0, "tag@1", f"r{number}", "acme", f"u{number}"))
+            ask = Ask("tag", request, 30.0, "tag@1", f"r{number}", "acme", f"u{number}", personal=())
+            answer = await gateway.ask(ask)
             if answer.usage.cached:
                 raise RuntimeError("a new question was answered from the cache: the overhead would be a hit's")
             return own_s(request)

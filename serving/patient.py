@@ -55,7 +55,8 @@ class PatientEngine:
         """See LLMEngine. Raises UnusableAnswer too, where answers are judged; a spent budget is EngineUnavailable."""
         async with self._turns:
             try:
-                return (await self._gateway.ask(Ask(self._task, request, _PATIENCE_S, job=self._task))).result
+                ask = Ask(self._task, request, _PATIENCE_S, job=self._task, personal=())
+                return (await self._gateway.ask(ask)).result
             except BudgetExceeded as error:
                 raise EngineUnavailable(str(error)) from error
 

@@ -17,6 +17,7 @@ from serving.gateway.config import BudgetConfig
 from serving.gateway.judge import Judge, Judged
 from serving.gateway.ledger import Ledger, Reservation
 from serving.gateway.ports import Ask, Attempt, Observer, Problem, Redactor
+from serving.gateway.privacy import redact_of
 from serving.gateway.targets import Target
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Caller:
         """
         await self._enter(call)
         try:
-            sent = self._outgoing(call.target, call.request)
+            sent = self._outgoing(call)
             endpoint = not call.target.config.own_weights
             bound = prompt_bound(sent, call.target.estimator.template_tokens, with_schema=endpoint)
             reservation = await self._reserve(call, spending, bound, sent.max_tokens)
@@ -128,14 +129,15 @@ class Caller:
         target.free.release()
         self._observer.queued(target.name, target.running)
 
-    def _outgoing(self, target: Target, request: LLMRequest) -> LLMRequest:
+    def _outgoing(self, call: Call) -> LLMRequest:
+        target, request = call.target, call.request
         if not target.config.vendor or not target.config.redact:
             return request
         if self._redactor is None:
             raise EngineUnavailable(f"LLM target {target.name!r} is a vendor and nothing takes personal data out")
-        redact = self._redactor.redact
+        clean = partial(redact_of, self._redactor, call.ask.personal)
         try:
-            return replace(request, system=redact(request.system).text, user=redact(request.user).text)
+            return replace(request, system=clean(request.system), user=clean(request.user))
         except Exception as error:
             _log.exception("redaction failed")
             raise EngineUnavailable("personal data could not be taken out of the prompt: no vendor is asked") from error

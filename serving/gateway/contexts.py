@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from features.sqlitefile import SqliteFile
 from models.ports import LLMRequest
 from serving.gateway.observe import Drain, Failures, Part, give_way, safe_id
 from serving.gateway.ports import Ask, Outcome, Redactor
+from serving.gateway.privacy import redact_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS contexts (
@@ -127,7 +128,7 @@ class ContextStore(Part):
         self._file.db.execute("PRAGMA synchronous=NORMAL")
         self._config, self._redactor, self._clock = config, redactor, clock
         self._unswept = _SWEEP
-        self._clean = lru_cache(_TEXTS)(lambda text: redactor.redact(text).text)
+        self._clean = lru_cache(_TEXTS)(partial(redact_of, redactor))
         self._drain: Drain[_Rendered | _Ended | _Judged] = Drain("contexts", self._write, config.queue, failures)
 
     def rendered(self, ask: Ask, target: str, sent: LLMRequest) -> None:
@@ -191,8 +192,8 @@ class ContextStore(Part):
                 safe_id(self._redactor, ask.tenant),
                 ask.prompt,
                 target,
-                self._clean(sent.system),
-                self._clean(sent.user),
+                self._clean(ask.personal, sent.system),
+                self._clean(ask.personal, sent.user),
                 json.dumps(parameters),
             ),
         )
@@ -213,7 +214,7 @@ class ContextStore(Part):
         self._file.db.execute(
             "UPDATE contexts SET answer = ?, model = ?, cache = ?, error = ? WHERE seq = ?",
             (
-                self._clean(answer.result.text) if answer is not None else None,
+                self._clean(each.ask.personal, answer.result.text) if answer is not None else None,
                 answer.usage.model if answer is not None else "",
                 answer.cache if answer is not None else "",
                 each.outcome.error,

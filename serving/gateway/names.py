@@ -121,6 +121,8 @@ NAME_PATTERNS: Final = tuple((tuple(needs.split("|")), re.compile(pattern)) for 
 """Lower-case strings of which a text must hold one, asked first; and the pattern."""
 
 
+_LATIN: Final = str.maketrans({"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "þ": "th", "ß": "ss"})
+
 _PERSON: Final = re.compile(
     r"\b(?:i|i['’]?m|my|me|we|our|us|he|she|his|her|family|customer|adults|kids|children|husband|wife|mom|mum|dad|retired|student"
     r"|married|newlyweds|allergic|likes|loves|hates|lives|cooks|ich|mein\w*|wir|unser\w*|je|j['’]|mon|ma|nous|notre|yo|mi|soy|somos"
@@ -136,7 +138,7 @@ _LISTED_LOWER: Final = re.compile(rf"\b(?i:i['’]?m|i\s+am|{_RELATIVES})(?:\s+i
 
 def listed_patterns(text: str) -> tuple[re.Pattern[str], ...]:
     """Patterns whose match must pass `is_listed`; none for a text that does not speak of a person."""
-    if words_of("given_names").isdisjoint(_LETTERS.findall(_folded(text))) or not _PERSON.search(text):
+    if words_of("given_names").isdisjoint(_LETTERS.findall(fold(text))) or not _PERSON.search(text):
         return ()
     return _LISTED, _LISTED_LOWER
 
@@ -144,7 +146,7 @@ def listed_patterns(text: str) -> tuple[re.Pattern[str], ...]:
 def is_listed(match: re.Match[str]) -> bool:
     """Whether a word is a common given name, not all in capitals (a label) and not a placeholder."""
     word = match["it"].split()[0]
-    return not (len(word) > 1 and word.isupper()) and _folded(word).split("-")[0] in words_of("given_names")
+    return not (len(word) > 1 and word.isupper()) and fold(word).split("-")[0] in words_of("given_names")
 
 
 def is_name(match: re.Match[str]) -> bool:
@@ -159,11 +161,12 @@ def is_name(match: re.Match[str]) -> bool:
     return not (before in _TITLES and len(words) == 1 and words[0] in words_of("titled_brands"))
 
 
-def _folded(text: str) -> str:
-    """Lower case without accents."""
+def fold(text: str) -> str:
+    """Lower case without accents and with Latin letters for what no accent can be taken off."""
     if text.isascii():
         return text.lower()
-    return "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
+    plain = text.lower().translate(_LATIN)
+    return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
 
 
 def _plain(word: str) -> str:

@@ -40,7 +40,8 @@ class Ask:
 
     ``budget_s``: seconds until the caller needs the answer. ``prompt``: name@version of the template. ``tenant``,
     ``user`` and ``job`` (of a backfill) may be empty; ``user`` only ever leaves as a hash. ``check``: None believes
-    whatever the schema allows. ``meaning``: None asks the exact cache only.
+    whatever the schema allows. ``meaning``: None asks the exact cache only. ``personal``: the parts of the
+    prompt that a person wrote, as they stand there; None where nobody knows, and all of it may be.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Ask:
     job: str = ""
     check: Check | None = None
     meaning: Meaning | None = None
+    personal: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,9 @@ class Redacted:
 class Redactor(Protocol):
     """Takes personal data out of a text, leaving placeholders such as ``[EMAIL]``."""
 
-    def redact(self, text: str) -> Redacted: ...
+    def redact(self, text: str, personal: bool = False) -> Redacted:
+        """``personal``: what people wrote of themselves, in which names that nothing announces are looked for too."""
+        ...
 
 
 class Validator(Protocol):

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from serving.gateway.names import NAME_PATTERNS, is_listed, is_name, listed_patterns
+from serving.gateway.people import name_spans
 from serving.gateway.places import ADDRESS_PATTERNS
-from serving.gateway.ports import Redacted
+from serving.gateway.ports import Redacted, Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class PatternRedactor:
     Placeholders are left as they are, so redacting twice is redacting once.
     """
 
-    def redact(self, text: str) -> Redacted:
+    def redact(self, text: str, personal: bool = False) -> Redacted:
         """See Redactor. Time grows linearly with the text."""
         found: dict[str, int] = {}
         holds = text.lower().__contains__
@@ -103,7 +104,29 @@ class PatternRedactor:
                 text = _replaced(text, rule, found)
         for pattern in listed_patterns(text):
             text = _replaced(text, _Rule("name", pattern, "it", is_listed), found)
+        if personal:
+            text = _without_names(text, found)
         return Redacted(text, found)
+
+
+def redact_of(redactor: Redactor, personal: tuple[str, ...] | None, text: str) -> str:
+    """``text`` without personal data; in the parts of it that are ``personal`` (see `Ask`) names are looked for harder.
+
+    What stands around them is the template's and the catalog's: there Reuben is a sandwich.
+    """
+    if personal is None:
+        return redactor.redact(text, True).text
+    for part in personal:
+        if part:
+            text = text.replace(part, redactor.redact(part, True).text)
+    return redactor.redact(text).text
+
+
+def _without_names(text: str, found: dict[str, int]) -> str:
+    for start, end in reversed(name_spans(text)):
+        text = f"{text[:start]}[NAME]{text[end:]}"
+        found["name"] = found.get("name", 0) + 1
+    return text
 
 
 def _replaced(text: str, rule: _Rule, found: dict[str, int]) -> str:

@@ -208,6 +208,7 @@ async def _ask_llm(
         query.request_id,
         query.tenant,
         query.user_id,
+        personal=(coldstart.told(described),),
         check=lambda result: "" if read_choices(result, "categories", codes).labels else "taxonomy",
     )
     try:

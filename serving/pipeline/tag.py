@@ -76,6 +76,7 @@ async def _ask_llm(
         query.request_id,
         query.tenant,
         job=query.job,
+        personal=(),
         check=lambda result: "" if tagging.read_choices(result, "tags", codes).labels else "taxonomy",
         meaning=tag_meaning(prompt.id, found, services.catalog.labels, found.vector),
     )
