@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,10 @@ class Catalog:
     def rows(self, text: int) -> npt.NDArray[np.int64]:
         """Rows of the items that have this text."""
         return self.rows_by_text[self.text_starts[text] : self.text_starts[text + 1]]
+
+    def number_of(self, text: str) -> int | None:
+        """Which text this is; None for one that no item has."""
+        return _numbers(self).get(text)
 
     @staticmethod
     def build(
@@ -159,6 +164,11 @@ class Catalog:
             {name: array(f"attribute_{number}") for number, name in enumerate(names["values"])},
             {name: tuple(values) for name, values in names["values"].items()},
         )
+
+
+@lru_cache(maxsize=2)  # by identity: a process serves one catalog, and the next one where items were added
+def _numbers(catalog: Catalog) -> dict[str, int]:
+    return {text: number for number, text in enumerate(catalog.texts)}
 
 
 def _assemble(

@@ -54,7 +54,8 @@ def show_tag(report: dict[str, Any]) -> None:
     table = Table(title=f"Tag in process, no LLM: {report['requests']} products", title_justify="left")
     for name in ("what", "p50 ms", "p95 ms", "p99 ms", "target"):
         table.add_column(name, justify="left" if name in ("what", "target") else "right")
-    rows = {name: report[name] for name in ("tag_ms", "guardrail_and_graph_ms", "reasons_ms", "score_ms_per_claim")}
+    parts = ("tag_ms", "known_tag_ms", "guardrail_and_graph_ms", "reasons_ms", "score_ms_per_claim")
+    rows = {name: report[name] for name in parts}
     rows |= {f"of a tag: {stage}": figures for stage, figures in report["stages_ms"].items()}
     for name, figures in rows.items():
         target = ""

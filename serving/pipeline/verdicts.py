@@ -65,10 +65,17 @@ def tag_parts(services: Services) -> tuple[Judge, TagPolicy]:
 
 
 async def retrieve(services: Services, item: TagItem) -> Retrieved:
-    """Embed an item (off the event loop) and find its neighbours and candidate labels."""
+    """Embed an item (off the event loop) and find its neighbours and candidate labels.
+
+    Words the catalog has are embedded already: sellers repeat them, and training has seen exactly that vector.
+    """
     text = embedding_text(item.title, item.text)
-    vectors = await asyncio.get_running_loop().run_in_executor(services.workers, services.embedder.embed, [text])
-    return tagging.retrieve(services.catalog, services.counts, item, vectors[0])
+    if (number := services.catalog.number_of(text)) is not None:
+        vector = services.catalog.vectors[number]
+    else:
+        loop = asyncio.get_running_loop()
+        vector = (await loop.run_in_executor(services.workers, services.embedder.embed, [text]))[0]
+    return tagging.retrieve(services.catalog, services.counts, item, vector)
 
 
 def consider(

@@ -11,6 +11,7 @@ import pytest
 from models.ports import FloatMatrix
 from models.text import embedding_text
 from serving.errors import NotReady
+from serving.pipeline.verdicts import retrieve
 from serving.services import Services
 from serving.tagbench import measure_tag, sample_items
 
@@ -42,11 +43,25 @@ async def test_a_slow_embedder_shows_in_a_tag_and_its_index_and_not_in_guardrail
     assert {"index", "graph", "guardrail"} <= stages.keys()
     assert "total" not in stages
     assert min(report["tag_ms"]["p50"], stages["index"]["p50"]) >= SLOW_MS
+    # Words the catalog has are not embedded again.
+    assert report["known_tag_ms"]["p50"] < SLOW_MS
     for figures in (report["guardrail_and_graph_ms"], report["reasons_ms"], stages["graph"], stages["guardrail"]):
         assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"]
         assert figures["p50"] < SLOW_MS
     # A Score looks each item up once, whatever is claimed of it: twenty of a hundred claims.
     assert report["score_ms_per_claim"]["p50"] >= SLOW_MS / 5
+
+
+async def test_words_of_the_catalog_are_found_by_the_vector_training_saw(services: Services) -> None:
+    (item,) = sample_items(services, 1, seed=3)
+    found = await retrieve(replace(services, embedder=Slow(services)), item)
+    number = services.catalog.number_of(embedding_text(item.title, item.text))
+    assert number is not None
+    assert found.vector.tobytes() == services.catalog.vectors[number].tobytes()
+    assert services.catalog.number_of("words of nobody") is None
+    unknown = await retrieve(services, replace(item, title="words of nobody"))
+    alone = services.embedder.embed([embedding_text("words of nobody", item.text)])[0]
+    assert unknown.vector.tobytes() == alone.tobytes()
 
 
 async def test_a_release_without_a_guardrail_of_tags_has_nothing_to_time(services: Services) -> None:
