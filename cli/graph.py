@@ -21,6 +21,9 @@ from cli.console import (
 from cli.facts import AssertOption, FactsOption, OntologyOption, load_graph, read_one
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from graph.engine import RuleGraph
     from graph.ports import Proof
 
@@ -35,7 +38,9 @@ ViaOption = Annotated[
 
 @graph_app.command("query")
 def graph_query(
-    pattern: Annotated[str, typer.Argument(help='predicate(name, "Any name", ?variable).')],
+    pattern: Annotated[
+        str, typer.Argument(help='predicate(name, "Any name", ?variable), or several literals as a rule has them.')
+    ],
     ontology: OntologyOption = "grocery",
     facts: FactsOption = None,
     asserted: AssertOption = None,
@@ -44,13 +49,22 @@ def graph_query(
     target: TargetOption = DEFAULT_TARGET,
     as_json: JsonOption = False,
 ) -> None:
-    """All facts that match a pattern, spelt so that explain takes them.
+    """All facts that match a pattern, spelt so that explain takes them; or all answers to several literals.
+
+    Several literals, a 'not' or a comparison are written as the body of a rule: there a capital letter begins a
+    variable (or all of them begin with '?'), and a capitalised name is quoted.
 
     Example: tandem graph query 'category_contains(CHEESES, ?x)'
     Example: tandem graph query --live 'contains(?item, alcohol)'
+    Example: tandem graph query 'category_contains(X, dairy), not category_contains(X, fish), X != "CHEESES"'
     """
     from graph.patterns import fact_text
+    from graph.rules.question import is_question
 
+    if is_question(pattern):
+        graph = None if live else load_graph(ontology, facts, asserted)
+        _show_answers(*_answers(pattern, graph, workspace, target), as_json)
+        return
     asked = read_one(pattern)
     if live:
         from serving.factmessages import fact_message, fact_of
@@ -66,6 +80,36 @@ def graph_query(
         err.print(f"no fact matches {fact_text(asked)}", highlight=False, markup=False, soft_wrap=True)
     for fact in found:
         print(fact_text(fact))
+
+
+def _answers(
+    text: str, graph: RuleGraph | None, workspace: Path, target: str
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Variables of a question and its answers: of this graph, of the running service where it is None."""
+    if graph is None:
+        with connected(workspace, target) as client:
+            return client.answers(text, page_size=0)
+    from graph.errors import RuleSyntaxError
+    from graph.rules.question import read_question
+
+    try:
+        question = read_question(text, graph.program)
+    except RuleSyntaxError as error:
+        raise UsageError("\n".join(map(str, error.problems))) from None
+    return [name.removeprefix("?") for name in question.variables], graph.answers(question)
+
+
+def _show_answers(variables: Sequence[str], answers: Sequence[Sequence[str]], as_json: bool) -> None:
+    from graph.rules.syntax import term_text
+
+    if as_json:
+        print(json.dumps({"variables": list(variables), "answers": list(map(list, answers))}))
+        return
+    if not answers:
+        err.print("no answer", highlight=False, markup=False)
+    for answer in answers:
+        told = ", ".join(f"{name} = {term_text(value)}" for name, value in zip(variables, answer))
+        print(told or "it holds")
 
 
 @graph_app.command("explain")
@@ -186,7 +230,13 @@ def _row(proof: Proof) -> dict[str, Any]:
     """A fact of a proof as JSON shows it."""
     row: dict[str, Any] = {"predicate": proof.fact.predicate, "args": list(proof.fact.args)}
     row |= {"rule": proof.rule, "source": proof.source}
-    return row if proof.probability is None else {**row, "probability": proof.probability}
+    if proof.probability is not None:
+        row["probability"] = proof.probability
+    if proof.absent:
+        row["absent"] = [{"predicate": fact.predicate, "args": list(fact.args)} for fact in proof.absent]
+    if proof.aggregates:
+        row["aggregates"] = list(proof.aggregates)
+    return row
 
 
 def _as_json(proof: Proof) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Proofs and facts as SVG, drawn here: no program beside Python is needed, and equal input gives equal bytes.
 
 What is proven stands above what proves it, with the rule's name at the lines between. Boxes tell the three kinds of
-facts apart: asserted (square, with its source), derived (round), predicted (dashed, with its probability).
+facts apart: asserted (square, with its source), derived (round), predicted (dashed, with its probability). What a
+``not`` found absent, and the value of an aggregate, stand in boxes of their own.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ rect { fill: #ffffff; stroke: #55606f; stroke-width: 1.2; }
 .derived { fill: #eef3fb; stroke: #1f5fae; }
 .predicted { fill: #fdf4e3; stroke: #a86a00; stroke-dasharray: 5 4; }
 .label { stroke: none; }
+.condition { fill: #fbeeee; stroke: #a04848; stroke-dasharray: 1 3; }
 .more { fill: #f4f4f4; stroke: #99a1ab; stroke-dasharray: 2 3; }
 path { fill: none; stroke: #8a94a3; stroke-width: 1.2; }
 """
@@ -71,6 +73,7 @@ def proof_svg(proof: Proof, most: int = MAX_FACTS) -> str:
     boxes = {names[fact]: _proof_box(each) for fact, each in shown.items()}
     edges: list[tuple[str, str]] = []
     number = count()
+    numbers: dict[str, int] = {}
     for fact, each in shown.items():
         premises = list(dict.fromkeys(premise.fact for premise in each.premises))
         edges += [(names[fact], names[premise]) for premise in premises if premise in names]
@@ -79,6 +82,10 @@ def proof_svg(proof: Proof, most: int = MAX_FACTS) -> str:
             more = f"m{next(number)}"
             boxes[more] = Box(f"… {hidden} more premise{'s' if hidden > 1 else ''}", kind="more")
             edges.append((names[fact], more))
+        for text, why in each.conditions(fact_text):
+            condition = f"c{numbers.setdefault(text, len(numbers))}"
+            boxes[condition] = Box(text, why, kind="condition")
+            edges.append((names[fact], condition))
     return _svg(boxes, edges, f"Proof of {fact_text(proof.fact)}")
 
 

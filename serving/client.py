@@ -111,6 +111,17 @@ class Client:
             if not token:
                 return
 
+    def answers(self, literals: str, page_size: int = 0) -> tuple[list[str], list[list[str]]]:
+        """Variables of a question of several literals and every answer, over all pages. Raises CallFailed."""
+        token, found = "", list[list[str]]()
+        while True:
+            request = graph_pb2.QueryRequest(literals=literals, page_size=page_size, page_token=token)
+            reply: graph_pb2.QueryReply = self._call(self._graph.Query, request)
+            found += [list(answer.values) for answer in reply.answers]
+            token = reply.next_page_token
+            if not token:
+                return list(reply.variables), found
+
     def explain(self, fact: graph_pb2.Fact) -> graph_pb2.ExplainReply:
         """Raises CallFailed."""
         reply: graph_pb2.ExplainReply = self._call(self._graph.Explain, graph_pb2.ExplainRequest(fact=fact))

@@ -27,6 +27,8 @@ def proof_of(steps: Sequence[graph_pb2.ProofStep]) -> Proof:
                 step.source,
                 tuple(proofs[premise] for premise in step.premises),
                 step.probability if step.HasField("probability") else None,
+                tuple(map(fact_of, step.absent)),
+                tuple(step.aggregates),
             )
         )
     return proofs[-1]

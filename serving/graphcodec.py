@@ -19,11 +19,13 @@ from serving.factmessages import fact_message
 from serving.facts import Recorded, Retracted
 from serving.knowledge import Knowledge
 from serving.pipeline.graph import FactPage, FactQuery
+from serving.pipeline.questions import AnswerPage, LiteralsQuery
 from serving.services import Services
 
 _ARITY: Final = 16
 _PAGE: Final = 100
 _TOKEN: Final = 4_096
+_LITERALS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,14 @@ class GraphCodec:
         self._codec = codec
         self._limits = limits
 
-    def fact_query(self, request: graph_pb2.QueryRequest) -> FactQuery:
-        """Raises InvalidRequest for a value out of bounds."""
+    def fact_query(self, request: graph_pb2.QueryRequest) -> FactQuery | LiteralsQuery:
+        """Raises InvalidRequest for a value out of bounds, and for a request of both a pattern and literals."""
         if request.page_size > self._limits.facts:
             raise InvalidRequest(f"page_size is {request.page_size}; at most {self._limits.facts} facts fit on a page")
         if len(request.page_token) > _TOKEN:
             raise InvalidRequest("page_token is none of ours; send next_page_token as it came")
+        if request.literals:
+            return self._literals(request)
         pattern = self._fact("pattern", request.pattern)
         # Each lone "?" is a variable of its own; a name with NUL is nobody else's.
         args = tuple(f"?\0{place}" if arg == "?" else arg for place, arg in enumerate(pattern.args))
@@ -55,6 +59,19 @@ class GraphCodec:
             self._codec.request_id(request.request_id),
             self._codec.deadline_ms(request.deadline_ms),
             Fact(pattern.predicate, args),
+            request.page_size or min(_PAGE, self._limits.facts),
+            request.page_token,
+        )
+
+    def _literals(self, request: graph_pb2.QueryRequest) -> LiteralsQuery:
+        if request.HasField("pattern"):
+            raise InvalidRequest("the request holds a pattern and literals; send one of them")
+        if len(request.literals) > _LITERALS:
+            raise InvalidRequest(f"literals has {len(request.literals)} characters; at most {_LITERALS} are read")
+        return LiteralsQuery(
+            self._codec.request_id(request.request_id),
+            self._codec.deadline_ms(request.deadline_ms),
+            request.literals,
             request.page_size or min(_PAGE, self._limits.facts),
             request.page_token,
         )
@@ -133,6 +150,17 @@ def query_reply(query: FactQuery, page: FactPage, release: str, clock: RequestCl
     )
 
 
+def answers_reply(query: LiteralsQuery, page: AnswerPage, release: str, clock: RequestClock) -> graph_pb2.QueryReply:
+    return graph_pb2.QueryReply(
+        request_id=query.request_id,
+        release=release,
+        variables=page.variables,
+        answers=[graph_pb2.Answer(values=values) for values in page.answers],
+        next_page_token=page.next_page_token,
+        stages=_stages(query.request_id, release, clock),
+    )
+
+
 def explain_reply(query: ExplainQuery, proof: Proof, services: Services, clock: RequestClock) -> graph_pb2.ExplainReply:
     """The proof of a fact under these services; of what a service asserted the source is who said so and when."""
     return graph_pb2.ExplainReply(
@@ -164,6 +192,8 @@ def _steps(proof: Proof, knowledge: Knowledge) -> list[graph_pb2.ProofStep]:
             source=each.source if each.rule else knowledge.provenance(each.fact) or each.source,
             probability=each.probability,
             premises=premises,
+            absent=map(fact_message, each.absent),
+            aggregates=each.aggregates,
         )
         for each, premises in steps(proof)
     ]

@@ -23,8 +23,9 @@ from serving.llmcodec import LLMCodec
 from serving.llms import guard_logs, open_llms
 from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_live
 from serving.memory import keep_for_good
-from serving.pipeline import graph, review
+from serving.pipeline import graph, questions, review
 from serving.pipeline.ask import ask_llm
+from serving.pipeline.questions import LiteralsQuery
 from serving.reviewcodec import ReviewCodec
 from serving.services import Services
 from serving.status import status_of
@@ -175,6 +176,9 @@ class Ingress:
         async def answer() -> graph_pb2.QueryReply:
             services, query = self._services, self._graph_codec.fact_query(request)
             clock = self._clock(query.deadline_ms)
+            if isinstance(query, LiteralsQuery):
+                answers = await questions.answers(services, query, clock)
+                return graphcodec.answers_reply(query, answers, services.release.id, clock)
             page = await graph.query(services, query, clock)
             return graphcodec.query_reply(query, page, services.release.id, clock)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
 from graph.engine import kernel as k
+from graph.engine.answers import MOST_ANSWERS, answers
 from graph.engine.plan import compile_program
 from graph.engine.proofs import fact_at, last_step, probability_at, prove
 from graph.engine.rewrite import TRUE
@@ -17,9 +18,10 @@ from graph.engine.store import Store
 from graph.engine.told import Table, Told, add_facts, add_predicted, add_table, check_fact
 from graph.engine.update import Limits, Update
 from graph.errors import NotDerived, UnknownPredicate
-from graph.ports import Fact, Proof
+from graph.ports import MOST_SECONDS, Fact, Proof
 from graph.rules.message import filled
 from graph.rules.names import nearest
+from graph.rules.question import Question
 from graph.rules.syntax import Program, is_predicted
 
 DEFAULT_MAX_FACTS = 20_000_000
@@ -118,6 +120,21 @@ class RuleGraph:
                 args = args[args[:, first[arg]] == args[:, i]]
         texts, name = self.store.symbols.texts, pattern.predicate
         return [Fact(name, row) for row in sorted([tuple(texts(row)) for row in args.tolist()])]
+
+    def answers(
+        self,
+        question: Question,
+        *,
+        within: Mapping[str, Sequence[str]] | None = None,
+        most: int = MOST_ANSWERS,
+        seconds: float = MOST_SECONDS,
+    ) -> list[tuple[str, ...]]:
+        """The distinct answers to a question read under this graph's program: values of its variables, sorted.
+
+        ``within`` leaves some variables only these values. Raises FactLimitExceeded for more than ``most`` answers,
+        TimeLimitExceeded, and ValueError for a variable of ``within`` that only a ``not`` has.
+        """
+        return answers(self.store, question, within or {}, most, seconds)
 
     def columns(self, predicate: str) -> k.Words:
         """Every fact of a predicate as ids int32[n, arity], in the order they were settled; ``names`` spells them."""

@@ -70,6 +70,9 @@ R_RISE, R_BODY, R_WIDTH = 0, 1, 2
 ) = range(14)  # fmt: skip
 S_KIND, S_BACK, S_WHAT, S_ATOM, S_KEYS, S_KEY, S_BINDS, S_BIND, S_CHECKS, S_CHECK, S_WIDTH = range(11)
 
+# Where ``hop`` takes a word from.
+OF_TRIGGER, OF_PROBED, CONSTANT = 0, 1, 2
+
 # Kinds of steps, and of triggers.
 PROBE, MEMBER, ABSENT, COMPARE, EMIT = 0, 1, 2, 3, 4
 POSITIVE, NEGATED, GOAL = 0, 1, 2
@@ -108,12 +111,14 @@ def mix(seed, key, n):
 
 
 @njit(cache=True, nogil=True)
-def mix_few(seed, a, b, n):
-    """As ``mix`` for one word or two."""
+def mix_few(seed, a, b, c, n):
+    """As ``mix`` for one word to three."""
     h = (np.uint64(seed) + _ONE) * _MULTIPLIER
     h = (h ^ (h >> _SHIFT) ^ np.uint64(a)) * _MULTIPLIER
-    if n == 2:
+    if n > 1:
         h = (h ^ (h >> _SHIFT) ^ np.uint64(b)) * _MULTIPLIER
+    if n > 2:
+        h = (h ^ (h >> _SHIFT) ^ np.uint64(c)) * _MULTIPLIER
     h = (h ^ (h >> _SHIFT)) * _MULTIPLIER
     return h >> _SHIFT
 
@@ -481,6 +486,21 @@ def enlist(s, heap, heads, size, split, index, row, key):
 
 
 @njit(cache=True, nogil=True)
+def look_ahead(s, at):
+    """Has the processor fetch where the index keys of the row at place ``at`` of the queue will be looked up."""
+    if at >= s[QUEUED]:
+        return
+    heap, heads, size, key = words(s[OVER_HEAP]), longs(s[HEADS]), s[HEADS_SIZE], words(s[KEY])
+    row = words(s[QUEUE])[2 * at] - s[SPLIT]
+    predicates, indexes = words(s[PREDICATES]), words(s[INDEXES])
+    first = (heap[row] & PREDICATE) * P_WIDTH + P_INDEX
+    for index in range(predicates[first], predicates[first + P_WIDTH]):
+        if s[START] or not indexes[index * I_WIDTH + I_LATE]:
+            n = key_of(s, heap, row, index, key)
+            fetch(heads, home(key_mix(s, index, key, n), size))
+
+
+@njit(cache=True, nogil=True)
 def settle(s, row):
     """Makes a waiting row a fact that joins see. The caller has made sure of room."""
     heap, heads, at, key = words(s[OVER_HEAP]), longs(s[HEADS]), row - s[SPLIT], words(s[KEY])
@@ -498,14 +518,6 @@ def settle(s, row):
     heap[at] |= SETTLED
     predicates, indexes = words(s[PREDICATES]), words(s[INDEXES])
     first, last = predicates[predicate * P_WIDTH + P_INDEX], predicates[(predicate + 1) * P_WIDTH + P_INDEX]
-    if s[HEADS_SIZE] > FAR:
-        is_first = True
-        for index in range(first, last):
-            if s[START] or not indexes[index * I_WIDTH + I_LATE]:
-                if not is_first:
-                    n = key_of(s, heap, at, index, key)
-                    fetch(heads, home(key_mix(s, index, key, n), s[HEADS_SIZE]))
-                is_first = False
     for index in range(first, last):
         if s[START] or not indexes[index * I_WIDTH + I_LATE]:
             s[KEYS] += enlist(s, heap, heads, s[HEADS_SIZE], s[SPLIT], index, row, key)
@@ -754,30 +766,98 @@ def begin(s, plan, row):
 
 
 @njit(cache=True, nogil=True)
+def conclude(s, predicate, a, b, c, n, tag, height, rule, trigger, row, other):
+    """As ``offer`` for a fact of one argument to three, over an empty base, that follows from ``row`` as the
+    ``trigger``-th premise and from ``other`` (from ``row`` alone where that is -1)."""
+    heap, table, size = words(s[OVER_HEAP]), longs(s[TABLE]), s[TABLE_SIZE]
+    slot, known = home(tag, size), NOTHING
+    while table[slot] != NOTHING:
+        if tag_of(table[slot]) == tag:
+            found = table[slot] & _LOW
+            if heap[found] & PREDICATE == predicate and heap[found + ARGS] == a:
+                if (n < 2 or heap[found + ARGS + 1] == b) and (n < 3 or heap[found + ARGS + 2] == c):
+                    known = found
+                    break
+        slot += 1
+        if slot == size:
+            slot = 0
+    if known >= 0 and heap[known] & (DYING | DEAD) == 0 and heap[known + HEIGHT] <= height:
+        return DONE
+    if known < 0 and s[TOTAL] < s[LIMIT] and has_room(s, predicate, height):
+        at = enter(s, predicate, slot, tag, 0, 0)
+        heap[at + HEIGHT], heap[at + WHY], heap[at + ARGS] = height, rule, a
+        if n > 1:
+            heap[at + ARGS + 1] = b
+        if n > 2:
+            heap[at + ARGS + 2] = c
+        heap[at + ARGS + n + trigger] = row
+        if other >= 0:
+            heap[at + ARGS + n + 1 - trigger] = other
+        wait(s, at, height)
+        return DONE
+    key, matched = words(s[KEY]), words(s[MATCHED])
+    key[0], key[1], key[2], matched[trigger], matched[1 - trigger] = a, b, c, row, other
+    return offer(s, predicate, key, height, rule, matched, 2 if other >= 0 else 1)
+
+
+@njit(cache=True, nogil=True)
+def taken(heap, lists, at, row):
+    """A word as a plan's places say it: a constant, or one of the row (0 for one of the row that is probed)."""
+    return heap[row + lists[at + 1]] if lists[at] == OF_TRIGGER else lists[at + 1] if lists[at] == CONSTANT else 0
+
+
+@njit(cache=True, nogil=True)
 def hop(s, plan, row):
-    """Fires a plan of one probe by one argument and a head of one or two, over an empty base: what ``begin`` and
-    ``fire`` do, without asking at each step what to do. DONE, or FULL or OVER_LIMIT, to go on from row ``s[HOP]``."""
-    heap, table, size, lists = words(s[OVER_HEAP]), longs(s[TABLE]), s[TABLE_SIZE], words(s[LISTS])
-    key, matched, rows = words(s[KEY]), words(s[MATCHED]), words(s[SLOTS])
+    """Fires a plan of at most one probe and a head of at most three, over an empty base: what ``begin`` and ``fire``
+    do, without asking at each step what to do. DONE, or FULL or OVER_LIMIT, to go on from row ``s[HOP]``."""
+    heap, lists, plans = words(s[OVER_HEAP]), words(s[LISTS]), words(s[PLANS])
+    at = plan * PLAN_WIDTH
+    guards = plans[at + PLAN_GUARDS]
+    for i in range(plans[at + PLAN_GUARD]):
+        if heap[row + ARGS + lists[guards + 2 * i]] != lists[guards + 2 * i + 1]:
+            if i == 0:
+                s[NEXT_PLAN] += plans[at + PLAN_ALIKE]
+            return DONE
+    rule, trigger, step = plans[at + PLAN_RULE], plans[at + PLAN_ATOM], plans[at + PLAN_STEP]
+    at = plans[at + PLAN_HOP]
+    keys, n, at = lists[at], lists[at + 1], at + 2
+    heads = at + 2 * max(keys, 0)
+    from_a, from_b, from_c = lists[heads] == OF_PROBED, False, False
+    a, b, c = taken(heap, lists, heads, row), 0, 0
+    place_a, place_b, place_c = lists[heads + 1], 0, 0
+    if n > 1:
+        from_b, place_b, b = lists[heads + 2] == OF_PROBED, lists[heads + 3], taken(heap, lists, heads + 2, row)
+    if n > 2:
+        from_c, place_c, c = lists[heads + 4] == OF_PROBED, lists[heads + 5], taken(heap, lists, heads + 4, row)
+    rise, own, layer = words(s[RULES])[rule * R_WIDTH + R_RISE], heap[row + HEIGHT], s[LAYER]
+    if keys < 0:
+        predicate = words(s[STEPS])[step + S_WHAT]
+        tag = mix_few(predicate, a, b, c, n)
+        return conclude(s, predicate, a, b, c, n, tag, own + rise, rule, trigger, row, NOTHING)
+    key, rows = words(s[KEY]), words(s[SLOTS])
     tags = longs(s[SLOTS] + 4 * AHEAD)
-    rule, trigger = words(s[PLANS])[plan * PLAN_WIDTH + PLAN_RULE], words(s[PLANS])[plan * PLAN_WIDTH + PLAN_ATOM]
-    at, step = words(s[PLANS])[plan * PLAN_WIDTH + PLAN_HOP], words(s[PLANS])[plan * PLAN_WIDTH + PLAN_STEP]
-    by, first_moves, first, second_moves, second = lists[at], lists[at + 1], lists[at + 2], lists[at + 3], lists[at + 4]
-    index, emits = words(s[STEPS])[step + S_WHAT], step + S_WIDTH
-    predicate, n = words(s[STEPS])[emits + S_WHAT], words(s[STEPS])[emits + S_KEY]
-    rise, after = words(s[RULES])[rule * R_WIDTH + R_RISE], words(s[INDEXES])[index * I_WIDTH + I_NEXT]
-    own, layer, other = heap[row + HEIGHT], s[LAYER], s[HOP]
+    table, size = longs(s[TABLE]), s[TABLE_SIZE]
+    index, predicate = words(s[STEPS])[step + S_WHAT], words(s[STEPS])[step + S_WIDTH + S_WHAT]
+    after, other = words(s[INDEXES])[index * I_WIDTH + I_NEXT], s[HOP]
     if other < 0:
-        key[0] = heap[row + by]
-        other = first_row(s, index, key, 1)
+        for i in range(keys):
+            key[i] = taken(heap, lists, at + 2 * i, row)
+        other = first_row(s, index, key, keys)
+    # A fact of the trigger's own predicate fires this plan next: its key is looked up while its own place is.
+    is_far = keys == 1 and s[HEADS_SIZE] > FAR and predicate == heap[row] & PREDICATE and lists[at] == OF_TRIGGER
+    by = lists[at + 1] - ARGS
     while other >= 0:
         count = 0
         while other >= 0 and count < AHEAD:
             if heap[other] & (DYING | DEAD) == 0 and heap[other] >> LAYER_SHIFT & LAYER_MASK == layer:
-                a = heap[(other if first_moves else row) + first]
-                b = heap[(other if second_moves else row) + second]
-                tag = mix_few(predicate, a, b, n)
+                a = heap[other + place_a] if from_a else a
+                b = heap[other + place_b] if from_b else b
+                c = heap[other + place_c] if from_c else c
+                tag = mix_few(predicate, a, b, c, n)
                 fetch(table, home(tag, size))
+                if is_far:
+                    key[0] = a if by == 0 else b if by == 1 else c
+                    fetch(longs(s[HEADS]), home(key_mix(s, index, key, 1), s[HEADS_SIZE]))
                 rows[count], tags[count] = other, np.int64(tag)
                 count += 1
             other = heap[other + after]
@@ -787,33 +867,11 @@ def hop(s, plan, row):
             if found != NOTHING:
                 fetch(heap, found & _LOW)
         for i in range(count):
-            a = heap[(rows[i] if first_moves else row) + first]
-            b = heap[(rows[i] if second_moves else row) + second]
+            a = heap[rows[i] + place_a] if from_a else a
+            b = heap[rows[i] + place_b] if from_b else b
+            c = heap[rows[i] + place_c] if from_c else c
             height = max(own, heap[rows[i] + HEIGHT]) + rise
-            tag = np.uint64(tags[i])
-            slot, known = home(tag, size), NOTHING
-            while table[slot] != NOTHING:
-                if tag_of(table[slot]) == tag:
-                    found = table[slot] & _LOW
-                    if heap[found] & PREDICATE == predicate and heap[found + ARGS] == a:
-                        if n < 2 or heap[found + ARGS + 1] == b:
-                            known = found
-                            break
-                slot += 1
-                if slot == size:
-                    slot = 0
-            if known >= 0 and heap[known] & (DYING | DEAD) == 0 and heap[known + HEIGHT] <= height:
-                continue
-            if known < 0 and s[TOTAL] < s[LIMIT] and has_room(s, predicate, height):
-                at = enter(s, predicate, slot, tag, 0, 0)
-                heap[at + HEIGHT], heap[at + WHY], heap[at + ARGS] = height, rule, a
-                if n == 2:
-                    heap[at + ARGS + 1] = b
-                heap[at + ARGS + n + trigger], heap[at + ARGS + n + 1 - trigger] = row, rows[i]
-                wait(s, at, height)
-                continue
-            key[0], key[1], matched[trigger], matched[1 - trigger] = a, b, row, rows[i]
-            status = offer(s, predicate, key, height, rule, matched, 2)
+            status = conclude(s, predicate, a, b, c, n, np.uint64(tags[i]), height, rule, trigger, row, rows[i])
             if status != DONE:
                 s[HOP] = rows[i]
                 return status
@@ -863,6 +921,8 @@ def next_waiting(s):
                 return NOTHING - 1
         buckets[2 * s[CURRENT]] = queue[2 * at + 1]
         if is_next:
+            if s[HEADS_SIZE] > FAR:
+                look_ahead(s, at + AHEAD // 2)
             settle(s, row)
             return row
     s[QUEUED], s[CURRENT], s[TOP] = 0, 0, NOTHING
@@ -1105,3 +1165,31 @@ def rows_by_predicate(predicates_address, heap_address, used, starts_address, ou
                 rows[starts[predicate]] = at
             starts[predicate] += 1
         at += predicates[predicate * P_WIDTH + P_SIZE]
+
+
+@njit(cache=True, nogil=True)
+def all_differ(hashes_address, count, ends_address, parts, grouped_address):
+    """Whether no two of ``count`` hashes are equal: they are laid into ``parts`` by their high bits, and each part is
+    sorted. ``ends`` [parts + 1] is all zero, ``grouped`` has room for the hashes."""
+    hashes, ends, grouped = longs(hashes_address), longs(ends_address), longs(grouped_address)
+    for i in range(count):
+        ends[home(np.uint64(hashes[i]) >> _SHIFT, parts) + 1] += 1
+    for part in range(parts):
+        ends[part + 1] += ends[part]
+    # From here on ``ends[part]`` moves from where its part begins to where it ends.
+    for i in range(count):
+        part = home(np.uint64(hashes[i]) >> _SHIFT, parts)
+        grouped[ends[part]] = hashes[i]
+        ends[part] += 1
+    first = 0
+    for part in range(parts):
+        for i in range(first + 1, ends[part]):
+            at, value = i, grouped[i]
+            while at > first and grouped[at - 1] > value:
+                grouped[at] = grouped[at - 1]
+                at -= 1
+            if at > first and grouped[at - 1] == value:
+                return False
+            grouped[at] = value
+        first = ends[part]
+    return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graph.engine import kernel as k
+from graph.engine.answers import MOST_ANSWERS
 from graph.engine.graph import Predicted, RuleGraph, evaluated, told_rows
 from graph.engine.proofs import fact_at
 from graph.engine.rewrite import HIDDEN
@@ -17,6 +18,7 @@ from graph.engine.told import Told, add_facts, add_predicted, check_fact
 from graph.engine.update import TooWide, Update
 from graph.errors import FactLimitExceeded, TimeLimitExceeded
 from graph.ports import Fact, Proof
+from graph.rules.question import Question
 
 _LEAST_STEPS = 100_000
 """Below this many steps an update is cheaper than setting up an evaluation."""
@@ -105,6 +107,10 @@ class LiveGraph:
         """As RuleGraph."""
         with self._reading:
             return self._graph.query(pattern)
+
+    def answers(self, question: Question, *, most: int = MOST_ANSWERS) -> list[tuple[str, ...]]:
+        """As RuleGraph; joined aside, so no update waits for it."""
+        return self.snapshot().answers(question, most=most)
 
     def prove(self, fact: Fact) -> Proof:
         """As RuleGraph."""

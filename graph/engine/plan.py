@@ -28,6 +28,7 @@ from graph.errors import OntologyError
 from graph.rules.syntax import Atom, Program, Term, Variable, is_predicted, predicted
 
 Positions: TypeAlias = tuple[int, ...]
+_MOST_HEAD = 3  # arguments of a head that ``kernel.hop`` concludes
 _OPERATORS = {
     "!=": k.UNEQUAL,
     "<": k.LESS,
@@ -261,7 +262,7 @@ class _Compiler:
         guards = [word for slot, position in pairs if slot in known for word in (position, known[slot])]
         checks = [word for slot, position in pairs if slot not in known for word in (slot, position)]
         lists = [word for words in (binds, checks, constants, guards) for word in (self._list(words), len(words) // 2)]
-        hop = -1 if fixed or checks else self._hop(rule, trigger, at, self.steps[first:])
+        hop = -1 if checks else self._hop(rule, trigger, at, self.steps[first:])
         whole = (number, first * k.S_WIDTH, at, *lists, hop)
         self.plans.setdefault((kind, layer, self.number[trigger.predicate]), []).append((is_late, whole))
 
@@ -271,21 +272,30 @@ class _Compiler:
         return self.lists[at : at + 2] if plan[k.PLAN_GUARD] else []
 
     def _hop(self, rule: PlainRule, trigger: Atom, at: int, steps: Sequence[tuple[int, ...]]) -> int:
-        """Where ``kernel.hop`` reads the words it takes from the records of the trigger and of the row probed; -1 for a
-        plan that is more than one probe by one argument and a head of one or two.
+        """Where ``kernel.hop`` reads how many keys it probes by (-1: it probes nothing) and arguments the head has, and
+        where it takes each; -1 for a plan that is more than one probe and a head of one to three.
         """
-        head = rule.head.terms
-        if at < 0 or [step[k.S_KIND] for step in steps] != [k.PROBE, k.EMIT] or not 1 <= len(head) <= 2:
+        head, kinds = rule.head.terms, [step[k.S_KIND] for step in steps]
+        if at < 0 or kinds not in ([k.PROBE, k.EMIT], [k.EMIT]) or not 1 <= len(head) <= _MOST_HEAD:
             return -1
-        if steps[0][k.S_KEY] != 1 or steps[0][k.S_CHECK]:
-            return -1
-        probed = rule.body[1 - at].terms
-        by = next(i for i, term in enumerate(trigger.terms) if term in probed)
-        places = [k.ARGS + by]
-        for term in (head[0], head[-1]):
-            moves = term not in trigger.terms
-            places += [int(moves), k.ARGS + (probed if moves else trigger.terms).index(term)]
-        return self._list(places)
+        probed: tuple[Term, ...] = ()
+        keys: list[Term] = []
+        if kinds[0] == k.PROBE:
+            if steps[0][k.S_CHECK]:
+                return -1
+            probed = rule.body[steps[0][k.S_ATOM]].terms
+            bound = {term for term in probed if isinstance(term, str) or term in trigger.terms}
+            keys = [term for term in probed if term in bound]
+
+        def taken(term: Term) -> tuple[int, int]:
+            if isinstance(term, str):
+                return k.CONSTANT, self.symbols.add(term)
+            if term in trigger.terms:
+                return k.OF_TRIGGER, k.ARGS + trigger.terms.index(term)
+            return k.OF_PROBED, k.ARGS + probed.index(term)
+
+        places = [place for term in (*keys, *head) for place in taken(term)]
+        return self._list([len(keys) if probed else -1, len(head), *places])
 
     def _list(self, values: Sequence[int]) -> int:
         self.lists += values

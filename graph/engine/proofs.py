@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from heapq import nsmallest
+
 import numpy as np
 
 from graph.engine import kernel as k
-from graph.engine.rewrite import Grouping
+from graph.engine.rewrite import HIDDEN, Grouping, PlainRule, group_of, result_name
 from graph.engine.store import Store
 from graph.ports import Fact, Proof
+from graph.rules.syntax import Atom, Rule, Term, Variable, term_text
+
+MOST_MEMBERS = 100
+"""Members of a count that a proof shows, the first by name; a count of more says so."""
 
 
 def prove(store: Store, row: int) -> Proof:
@@ -79,7 +87,8 @@ class _Records:
             group = np.array([words[k.ARGS : k.ARGS + rule.arity - 1]], np.int32).reshape(1, -1)
             parents = store.collect(compiled.predicates[rule.values], group)
             members = store.arguments(compiled.predicates[rule.values], parents)[:, -1].tolist()
-            rows = [row for _, row in sorted(zip(map(store.symbols.name, members), parents.tolist(), strict=True))]
+            named = zip(map(store.symbols.name, members), parents.tolist(), strict=True)
+            rows = [row for _, row in nsmallest(MOST_MEMBERS, named)]
         else:
             count = 1 if isinstance(rule, Grouping) else len(rule.body)
             still, current = self.still, store.current
@@ -102,5 +111,52 @@ class _Records:
         if why < 0:
             probability = probability_at(store, row) if name.startswith("~") else None
             return Proof(fact, None, store.source(-1 - why), (), probability)
-        label, text = compiled.rule_shown(compiled.rules[why].number)
-        return Proof(fact, label, text, premises)
+        rule = compiled.rules[why]
+        label, text = compiled.rule_shown(rule.number)
+        source = compiled.program.rules[rule.number]
+        if not isinstance(rule, PlainRule) or not (source.negated or source.aggregates):
+            return Proof(fact, label, text, premises)
+        return Proof(fact, label, text, premises, None, *self.conditions(words, rule, source))
+
+    def conditions(self, words: list[int], rule: PlainRule, source: Rule) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+        """What the rule's ``not`` found absent, and its aggregates with their values, for the record that holds by
+        it."""
+        at = self.store.compiled.premises_at(words[k.HEAD] & k.PREDICATE)
+        known: dict[Term, str] = {}
+        for atom, parent in zip(rule.body, words[at:]):
+            args = self.read(parent)[k.ARGS : k.ARGS + len(atom.terms)]
+            known.update(zip(atom.terms, self.store.symbols.texts(args)))
+        absent = [_absent(atom, known) for atom in rule.negated if not atom.predicate.startswith(HIDDEN)]
+        results = {atom.predicate: atom.terms for atom in rule.negated}
+        results |= {atom.predicate: atom.terms for atom in rule.body}
+        aggregates = []
+        for place, aggregate in enumerate(source.aggregates):
+            terms = results[result_name(rule.number, place)]
+            # Where a count found nothing, its result is no term of the body.
+            value = known.get(terms[-1], "0") if isinstance(terms[-1], Variable) else terms[-1]
+            group: dict[Term, Term] = dict(zip(group_of(source, aggregate), (known.get(t, t) for t in terms)))
+            body = (
+                Atom(atom.predicate, tuple(_written(group.get(t, t)) for t in atom.terms)) for atom in aggregate.body
+            )
+            text = f"{term_text(value)} = {aggregate.function} {aggregate.value} {{ {', '.join(map(str, body))} }}"
+            if aggregate.function == "count" and int(value) > MOST_MEMBERS:
+                text += f", the first {MOST_MEMBERS} shown"
+            aggregates.append(text)
+        return tuple(absent), tuple(aggregates)
+
+
+def _absent(atom: Atom, known: dict[Term, str]) -> Fact:
+    """The negated atom with what its variables stood for; ``?`` for one that means "for no value"."""
+    uses = Counter(atom.terms)
+
+    def spelt(term: Term) -> str:
+        if isinstance(term, str):
+            return term
+        return known[term] if term in known else f"?{term.name.lstrip('?')}" if uses[term] > 1 else "?"
+
+    return Fact(atom.predicate, tuple(map(spelt, atom.terms)))
+
+
+def _written(term: Term) -> Term:
+    """Variables that stand for ``_`` have numbers of their own inside."""
+    return Variable("_") if isinstance(term, Variable) and re.fullmatch("_[0-9]+", term.name) else term

@@ -71,8 +71,8 @@ def _values(rules: list[tuple[int, Rule]]) -> tuple[list[PlainRule], list[Groupi
     values, groupings = [], []
     for number, rule in rules:
         for at, aggregate in enumerate(rule.aggregates):
-            group = _group(rule, aggregate)
-            name = _name(number, at)
+            group = group_of(rule, aggregate)
+            name = result_name(number, at)
             head = Atom(f"{name}.values", (*group, aggregate.value))
             values += _without_equalities(PlainRule(number, head, aggregate.body, (), (), rise=0))
             groupings.append(Grouping(number, aggregate.function, head.predicate, name, len(group) + 1))
@@ -86,19 +86,20 @@ def _plain(number: int, rule: Rule) -> list[PlainRule]:
     for choice in product(*choices):
         body, negated, comparisons = list(rule.body), list(rule.negated), list(rule.comparisons)
         for at, (aggregate, is_zero) in enumerate(zip(rule.aggregates, choice, strict=True)):
-            group = _group(rule, aggregate)
+            group = group_of(rule, aggregate)
             if is_zero:
-                negated.append(Atom(_name(number, at), (*group, Variable(f"{HIDDEN}{at}"))))
+                negated.append(Atom(result_name(number, at), (*group, Variable(f"{HIDDEN}{at}"))))
                 comparisons.append(Comparison("=", aggregate.result, "0"))
             else:
-                body.append(Atom(_name(number, at), (*group, aggregate.result)))
+                body.append(Atom(result_name(number, at), (*group, aggregate.result)))
         body = body or [Atom(TRUE, ())]
         plain = PlainRule(number, rule.head, tuple(body), tuple(negated), tuple(comparisons), rise=1)
         made += _without_equalities(plain)
     return made
 
 
-def _name(number: int, at: int) -> str:
+def result_name(number: int, at: int) -> str:
+    """The hidden predicate with the results of a rule's aggregate, by their places."""
     return f"{HIDDEN}{number}.{at}"
 
 
@@ -107,7 +108,7 @@ def rule_of(hidden: str) -> int:
     return int(hidden.removeprefix(HIDDEN).split(".")[0])
 
 
-def _group(rule: Rule, aggregate: Aggregate) -> tuple[Variable, ...]:
+def group_of(rule: Rule, aggregate: Aggregate) -> tuple[Variable, ...]:
     """Variables of the aggregate's body that occur elsewhere in the rule, in order of appearance."""
     outside: set[Term] = {aggregate.result}
     for atom in (rule.head, *rule.body, *rule.negated):

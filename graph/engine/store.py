@@ -22,6 +22,7 @@ from graph.engine.symbols import Symbols
 _SMALL = 64
 _WORDS, _LONGS = np.int32, np.int64
 _FACTS, _KEYS, _MOVED = range(3)
+_REGISTERS = (k.TABLE, k.HEADS, k.MOVED)  # each with its size behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Store:
         self.sources: list[str] = []
         self.source_ids: dict[str, int] = {}
         self.heap = heap
-        self.tables = tables  # of facts, of index keys, of moved rows
+        self.tables = tables  # of facts, of index keys, of moved rows; see ``_place_table``
         self.counts = counts
         self.s = compiled.registers.copy()
         self.registers = address(self.s)
@@ -103,7 +104,9 @@ class Store:
         self.s[k.BASE_TABLE], self.s[k.BASE_HEADS] = address(arrays.table), address(arrays.heads)
         self.s[k.BASE_TABLE_SIZE], self.s[k.BASE_HEADS_SIZE] = len(arrays.table), len(arrays.heads)
         self.s[k.COUNTS] = address(counts)
-        self._place(heap, tables)
+        self._place_heap(heap)
+        for i, table in enumerate(tables):
+            self._place_table(i, table)
         self._place_late()
 
     def __reduce__(self) -> NoReturn:
@@ -147,12 +150,11 @@ class Store:
     def grow(self, heap: int = 0, facts: int = 0, keys: int = 0, moved: int = 0) -> None:
         """Makes room in the layer for so many words, facts, index keys and moved rows in all."""
         if heap > len(self.heap):
-            self._place(longer(self.heap, heap), self.tables)
+            self._place_heap(longer(self.heap, heap))
         # The kernel asks for more where a table is 7/10 full, that of moved rows where it is half full.
         for i, wanted, share in ((_FACTS, facts, 0.7), (_KEYS, keys, 0.7), (_MOVED, moved, 0.5)):
             if wanted >= len(self.tables[i]) * share:
-                table = self._rehashed(i, 3 * wanted + _SMALL)
-                self._place(self.heap, [*self.tables[:i], table, *self.tables[i + 1 :]])
+                self._place_table(i, self._rehashed(i, 3 * wanted + _SMALL))
 
     def complete(self) -> None:
         """Readies the indexes that only changes read."""
@@ -162,7 +164,8 @@ class Store:
 
     def replace_tables(self, facts: k.Longs, keys: k.Longs) -> None:
         """Other tables of facts and keys for the layer."""
-        self._place(self.heap, [facts, keys, self.tables[_MOVED]])
+        self._place_table(_FACTS, facts)
+        self._place_table(_KEYS, keys)
 
     def source_id(self, source: str) -> int:
         """The number of a source, a new one where it has none."""
@@ -258,14 +261,15 @@ class Store:
         tables = sum(table.nbytes for table in (arrays.table, arrays.heads, late, *self.tables, self.counts))
         return arrays.heap.nbytes + self.heap.nbytes + tables
 
-    def _place(self, heap: k.Words, tables: list[k.Longs]) -> None:
-        """Other arrays for the layer. Those before must outlive the registers that name them."""
-        s, (facts, keys, moved) = self.s, tables
-        s[k.OVER_HEAP], s[k.OVER_HEAP_SIZE] = address(heap), len(heap)
-        s[k.TABLE], s[k.TABLE_SIZE] = address(facts), len(facts)
-        s[k.HEADS], s[k.HEADS_SIZE] = address(keys), len(keys)
-        s[k.MOVED], s[k.MOVED_SIZE] = address(moved), len(moved)
-        self.heap, self.tables = heap, tables
+    def _place_heap(self, heap: k.Words) -> None:
+        """Another heap for the layer. The one before must outlive the registers that name it."""
+        self.s[k.OVER_HEAP], self.s[k.OVER_HEAP_SIZE] = address(heap), len(heap)
+        self.heap = heap
+
+    def _place_table(self, i: int, table: k.Longs) -> None:
+        register = _REGISTERS[i]
+        self.s[register], self.s[register + 1] = address(table), len(table)
+        self.tables[i] = table
 
     def _place_late(self) -> None:
         heads = self.base.late_heads

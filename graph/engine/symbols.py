@@ -9,8 +9,14 @@ from itertools import compress, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from graph.engine import kernel as k
+from graph.engine.memory import address
+
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _ABSENT = repeat(-1)
+_FEW = 1_000
+"""Texts that a dictionary takes as fast as looking whether they differ."""
+_JOINED = 1 << 16
 
 
 def is_number(text: str) -> bool:
@@ -70,8 +76,9 @@ class Symbols:
         """Ids int32[n] of many texts. Raises TypeError as ``add``."""
         if self._below is not None:
             return np.fromiter(map(self.add, texts), np.int32, len(texts))
-        ids, first, some = self._known(), len(self._names), texts[:1000]
-        if len(set(some)) == len(some) and _differ(hashes := _hashes(_checked(texts))):
+        ids, first, some = self._known(), len(self._names), texts[:_FEW]
+        is_many = len(texts) > _FEW and len(set(some)) == _FEW
+        if is_many and distinct(hashes := _hashes(_checked(texts))):
             # Names, each given once: a dictionary of them can wait until somebody asks by name.
             likely = np.flatnonzero(np.isin(hashes, _hashes(ids))).tolist()
             known = [i for i in likely if texts[i] in ids]
@@ -128,14 +135,19 @@ def _hashes(texts: Collection[str]) -> NDArray[np.int64]:
     return np.fromiter(map(hash, texts), np.int64, len(texts))
 
 
-def _differ(hashes: NDArray[np.int64]) -> bool:
+def distinct(hashes: NDArray[np.int64]) -> bool:
     """Whether no two are equal, so what they are of differs."""
-    ordered = np.sort(hashes)
-    return not (ordered[1:] == ordered[:-1]).any()
+    parts = max(1, len(hashes) >> 3)
+    ends = np.zeros(parts + 1, np.int64)
+    grouped = np.empty_like(hashes)
+    return bool(k.all_differ(address(hashes), len(hashes), address(ends), parts, address(grouped)))
 
 
 def _checked(texts: Sequence[str]) -> Sequence[str]:
-    for kind in set(map(type, texts)):
-        if not issubclass(kind, str):
-            raise TypeError(f"{next(text for text in texts if type(text) is kind)!r}, which is no text")
+    for first in range(0, len(texts), _JOINED):
+        try:
+            "".join(texts[first : first + _JOINED])  # the cheapest look at every type
+        except TypeError:
+            wrong = next(text for text in texts if not isinstance(text, str))
+            raise TypeError(f"{wrong!r}, which is no text") from None
     return texts

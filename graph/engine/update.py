@@ -22,6 +22,8 @@ _FEW = 64
 """So many facts an empty store has room for."""
 _LIKELY = 10_000
 """Facts that reserving room for costs nothing."""
+_FEW_KEYS = 1_000
+"""Keys of indexes that room is made for: a table much wider than its keys leaves the processor's cache."""
 _NO_PREMISES: k.Words = np.empty((0, 0), np.int32)
 
 
@@ -88,7 +90,7 @@ class Update:
         if len(rows) > _FEW:
             # With room for what a small graph will derive.
             facts = min(4 * len(rows), len(rows) + _LIKELY)
-            self._reserve(facts, facts * self.store.compiled.sizes[predicate])
+            self._reserve(facts, facts * self.store.compiled.sizes[predicate], 2 * min(len(rows), _FEW_KEYS))
         self.store.s[k.AT] = 0
         links = np.ascontiguousarray(premises, np.int32)
         addresses = address(rows), rows.shape[1], address(links), links.shape[1]
@@ -176,9 +178,9 @@ class Update:
         self.store.s[k.NUMBERS_BELOW], self.store.s[k.BELOW_COUNT] = address(below), len(below)
         self.store.s[k.NUMBERS] = address(numbers)
 
-    def _reserve(self, facts: int, words: int) -> None:
-        s = self.store.s
-        self.store.grow(heap=min(int(s[k.HEAP_USED]) + words, self._room()), facts=int(s[k.FACTS]) + facts)
+    def _reserve(self, facts: int, words: int, keys: int) -> None:
+        s, words = self.store.s, min(int(self.store.s[k.HEAP_USED]) + words, self._room())
+        self.store.grow(heap=words, facts=int(s[k.FACTS]) + facts, keys=int(s[k.KEYS]) + keys)
         if s[k.QUEUED] + facts > s[k.QUEUE_SIZE]:
             self._place(k.QUEUE, longer(self.lists[k.QUEUE], int(s[k.QUEUED]) + facts))
 

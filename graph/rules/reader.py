@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -27,7 +27,7 @@ from graph.rules.syntax import (
 )
 from graph.rules.tokens import Token
 
-__all__ = ["nearest", "parse", "parse_all", "parse_atom"]
+__all__ = ["Body", "nearest", "parse", "parse_all", "parse_atom", "read_body"]
 
 
 def parse(text: str, file: str = "<rules>") -> Program:
@@ -52,6 +52,21 @@ def parse_atom(text: str, file: str = "<fact>") -> Atom:
     if atom is None or problems:
         raise RuleSyntaxError(problems)
     return atom
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Literals as the body of a rule that has no head yet, and the tokens they are written in."""
+
+    rule: Rule
+    tokens: list[Token]
+
+
+def read_body(text: str, file: str, problems: list[Problem]) -> Body | None:
+    """Literals and nothing else; names and types are not checked. Faults go to ``problems``; None where one is met."""
+    reader = _Reader(file, text, problems)
+    rule = reader.lone_body()
+    return None if rule is None else Body(rule, reader.tokens)
 
 
 _OPERATORS = frozenset(get_args(Operator))
@@ -97,6 +112,17 @@ class _Reader(Cursor):
         except StatementError:
             return None
         return atom
+
+    def lone_body(self) -> Rule | None:
+        """The text's literals as a rule, or None where a fault was reported."""
+        try:
+            literals = self.separated(self._literal)
+            self.take(".")
+            if (token := self.peek()).kind != "end":
+                raise self.fail(token, f"found {token.text!r} after a literal", "put ',' between literals")
+        except StatementError:
+            return None
+        return _rule("", Atom("", (), (self.file, 1, 1)), literals)
 
     def _skip_statement(self) -> None:
         """On to the next statement: a directive ends with its line, anything else with its full stop."""
@@ -177,18 +203,7 @@ class _Reader(Cursor):
         is_rule = self.take(":-")
         literals = self.separated(self._literal) if is_rule else []
         self.expect(".", "at the end of the statement")
-        return Clause(
-            Rule(
-                label,
-                head,
-                tuple(one for one in literals if isinstance(one, Atom)),
-                tuple(one for one in literals if isinstance(one, Comparison)),
-                tuple(one.atom for one in literals if isinstance(one, _Not)),
-                tuple(one for one in literals if isinstance(one, Aggregate)),
-                message,
-            ),
-            not is_rule,
-        )
+        return Clause(_rule(label, head, literals, message), not is_rule)
 
     def _message(self) -> str:
         token = self.peek()
@@ -273,6 +288,18 @@ class _Reader(Cursor):
                 return True
             at += 1
         return False
+
+
+def _rule(label: str, head: Atom, literals: Sequence[Atom | _Not | Comparison | Aggregate], message: str = "") -> Rule:
+    return Rule(
+        label,
+        head,
+        tuple(one for one in literals if isinstance(one, Atom)),
+        tuple(one for one in literals if isinstance(one, Comparison)),
+        tuple(one.atom for one in literals if isinstance(one, _Not)),
+        tuple(one for one in literals if isinstance(one, Aggregate)),
+        message,
+    )
 
 
 def _unquoted(text: str) -> str:

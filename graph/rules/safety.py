@@ -17,7 +17,7 @@ def unbound(rule: Rule) -> Iterator[tuple[Variable | None, Problem]]:
         yield None, Problem(*rule.head.place, "a rule needs a predicate in its body", remedy)
         return
     from_body = _closed(_variables(rule.body), rule.comparisons)
-    everything = _closed(from_body | {one.result for one in rule.aggregates}, rule.comparisons)
+    everything = bound_variables(rule)
     for variable in _ordered(rule.head.terms):
         if variable not in everything:
             message = f"variable {shown(variable)} of the head is bound by nothing"
@@ -33,6 +33,12 @@ def unbound(rule: Rule) -> Iterator[tuple[Variable | None, Problem]]:
                 yield variable, _loose(variable, f"not {atom}", atom.place)
     for aggregate in rule.aggregates:
         yield from _loose_in(aggregate, from_body, uses)
+
+
+def bound_variables(rule: Rule) -> set[Variable]:
+    """Variables that the body gives a value: in a literal that is not negated, equal to one of those, or a result."""
+    results = {one.result for one in rule.aggregates}
+    return _closed(_closed(_variables(rule.body), rule.comparisons) | results, rule.comparisons)
 
 
 def lone_variables(rule: Rule, except_for: Collection[Variable | None]) -> Iterator[Problem]:

@@ -12,9 +12,10 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,13 @@ from serving.knowledge import ITEM, types_of
 from serving.live import LiveServices
 from serving.services import Services
 
-_TOGETHER: Final = 50
+Found = TypeVar("Found")
+
+TOGETHER: Final = 50
 """Items whose facts are joined at once: their common extension is cheaper than one each."""
-_SHARE: Final = 0.5
+SHARE: Final = 0.5
 """Part of the deadline after which a page ends, full or not."""
-_GENERAL: Final = -1
+GENERAL: Final = -1
 """The row of a page token while the facts that are no catalog item's are listed."""
 
 
@@ -58,7 +61,7 @@ class FactPage:
 async def query(services: Services, asked: FactQuery, clock: RequestClock) -> FactPage:
     """A page of facts. Raises UnknownPredicate, and InvalidRequest for a token that is not of this pattern."""
     with clock.stage("graph"):
-        return await asyncio.to_thread(_page, services, asked, clock.remaining_s * _SHARE)
+        return await asyncio.to_thread(_page, services, asked, clock.remaining_s * SHARE)
 
 
 async def explain(services: Services, fact: Fact, clock: RequestClock) -> Proof:
@@ -78,22 +81,40 @@ async def retract_facts(live: LiveServices, facts: list[Fact], source: str) -> R
 
 
 def _page(services: Services, asked: FactQuery, seconds: float) -> FactPage:
+    question = json.dumps([asked.pattern.predicate, asked.pattern.args])
+    rows = partial(_rows, services, asked.pattern)
+    found, token = paged(rows, lambda fact: fact.args, question, asked.page_size, asked.page_token, seconds)
+    return FactPage(found, token)
+
+
+def paged(
+    rows: Callable[[int], Iterable[tuple[int, list[Found]]]],
+    key: Callable[[Found], tuple[str, ...]],
+    question: str,
+    page_size: int,
+    page_token: str,
+    seconds: float,
+) -> tuple[tuple[Found, ...], str]:
+    """A page of what ``rows`` finds from an item's row on, each row's sorted by ``key``, and the next page's token.
+
+    It ends after ``seconds`` too, with a row. Raises InvalidRequest for a token that is not of this ``question``.
+    """
     until = time.monotonic() + seconds
-    pattern = asked.pattern
-    at, after = _read_token(asked)
+    digest = hashlib.sha256(question.encode()).hexdigest()[:16]
+    at, after = _read_token(page_token, digest)
     last_row = at
-    found: list[Fact] = []
-    for row, facts in _rows(services, pattern, at):
-        for fact in facts:
-            if row == at and after is not None and fact.args <= after:
+    found: list[Found] = []
+    for row, values in rows(at):
+        for value in values:
+            if row == at and after is not None and key(value) <= after:
                 continue
-            if len(found) == asked.page_size:
-                return FactPage(tuple(found), _token(asked, last_row, found[-1].args))
-            found.append(fact)
+            if len(found) == page_size:
+                return tuple(found), _token(digest, last_row, key(found[-1]))
+            found.append(value)
             last_row = row
         if row >= 0 and time.monotonic() > until:
-            return FactPage(tuple(found), _token(asked, row + 1, None))
-    return FactPage(tuple(found), "")
+            return tuple(found), _token(digest, row + 1, None)
+    return tuple(found), ""
 
 
 def _rows(services: Services, pattern: Fact, start: int) -> Iterator[tuple[int, list[Fact]]]:
@@ -103,17 +124,17 @@ def _rows(services: Services, pattern: Fact, start: int) -> Iterator[tuple[int, 
     places = [place for place, kind in enumerate(kinds) if kind == ITEM]
     open_places = [place for place in places if pattern.args[place].startswith("?")]
     if not open_places:
-        yield _GENERAL, with_catalog(services, [pattern.args[place] for place in places]).query(pattern)
+        yield GENERAL, with_catalog(services, [pattern.args[place] for place in places]).query(pattern)
         return
     place = open_places[0]
     fixed = [pattern.args[other] for other in places if other not in open_places]
-    if start == _GENERAL:
+    if start == GENERAL:
         found = with_catalog(services, fixed).query(pattern)
-        yield _GENERAL, [fact for fact in found if services.table.row_of(fact.args[place]) < 0]
-    rows = _candidates(services, pattern, place)
+        yield GENERAL, [fact for fact in found if services.table.row_of(fact.args[place]) < 0]
+    rows = candidates(services, pattern, place)
     rows = rows[rows >= max(start, 0)]
-    for first in range(0, len(rows), _TOGETHER):
-        some = rows[first : first + _TOGETHER].tolist()
+    for first in range(0, len(rows), TOGETHER):
+        some = rows[first : first + TOGETHER].tolist()
         ids = [services.table.item_ids[row] for row in some]
         graph = with_catalog(services, [*fixed, *ids])
         for row, item in zip(some, ids):
@@ -126,7 +147,7 @@ def _bound(pattern: Fact, place: int, item: str) -> Fact:
     return replace(pattern, args=tuple(item if arg == name else arg for arg in pattern.args))
 
 
-def _candidates(services: Services, pattern: Fact, place: int) -> npt.NDArray[np.int64]:
+def candidates(services: Services, pattern: Fact, place: int) -> npt.NDArray[np.int64]:
     """Rows that may match: those with the property the pattern asks for, and those services told something about."""
     properties = services.properties
     everything = np.arange(len(services.table))
@@ -139,24 +160,19 @@ def _candidates(services: Services, pattern: Fact, place: int) -> npt.NDArray[np
     return np.flatnonzero(properties.has(everything, name))
 
 
-def _token(asked: FactQuery, row: int, after: tuple[str, ...] | None) -> str:
-    content = json.dumps([_digest(asked.pattern), row, after])
-    return base64.urlsafe_b64encode(content.encode()).decode()
+def _token(digest: str, row: int, after: tuple[str, ...] | None) -> str:
+    return base64.urlsafe_b64encode(json.dumps([digest, row, after]).encode()).decode()
 
 
-def _read_token(asked: FactQuery) -> tuple[int, tuple[str, ...] | None]:
-    if not asked.page_token:
-        return _GENERAL, None
+def _read_token(token: str, expected: str) -> tuple[int, tuple[str, ...] | None]:
+    if not token:
+        return GENERAL, None
     try:
-        digest, row, after = json.loads(base64.urlsafe_b64decode(asked.page_token.encode()))
-        if digest != _digest(asked.pattern):
-            raise ValueError("of another pattern")
+        digest, row, after = json.loads(base64.urlsafe_b64decode(token.encode()))
+        if digest != expected:
+            raise ValueError("of another question")
         return int(row), None if after is None else tuple(map(str, after))
     except (ValueError, TypeError) as error:
         raise InvalidRequest(
             "page_token is none of this pattern's; send next_page_token as it came, with the pattern as it was"
         ) from error
-
-
-def _digest(pattern: Fact) -> str:
-    return hashlib.sha256(json.dumps([pattern.predicate, pattern.args]).encode()).hexdigest()[:16]

@@ -25,37 +25,39 @@ _sym_db = _symbol_database.Default()
 from protos.tandem.v1 import types_pb2 as protos_dot_tandem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/tandem/v1/graph.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"\'\n\x04\x46\x61\x63t\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\"\x90\x01\n\x0cQueryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x07pattern\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x8c\x01\n\nQueryReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x1e\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\"h\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1d\n\x04\x66\x61\x63t\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Fact\"\xa7\x01\n\tProofStep\x12\x1d\n\x04\x66\x61\x63t\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.tandem.v1.FactKind\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x18\n\x0bprobability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08premises\x18\x06 \x03(\rB\x0e\n\x0c_probability\"z\n\x0c\x45xplainReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12#\n\x05steps\x18\x03 \x03(\x0b\x32\x14.tandem.v1.ProofStep\x12 \n\x06stages\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Stage\"T\n\tAssertion\x12\x1d\n\x04\x66\x61\x63t\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"h\n\rAssertRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12#\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x14.tandem.v1.Assertion\x12\x0e\n\x06source\x18\x04 \x01(\t\"F\n\x0b\x41ssertReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x11\n\tunchanged\x18\x03 \x01(\r\"d\n\x0eRetractRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1e\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact\x12\x0e\n\x06source\x18\x04 \x01(\t\"W\n\x0cRetractReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tretracted\x18\x02 \x01(\r\x12 \n\x07unknown\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact*m\n\x08\x46\x61\x63tKind\x12\x19\n\x15\x46\x41\x43T_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41\x43T_KIND_ASSERTED\x10\x01\x12\x15\n\x11\x46\x41\x43T_KIND_DERIVED\x10\x02\x12\x17\n\x13\x46\x41\x43T_KIND_PREDICTED\x10\x03\x32\xfa\x01\n\x05Graph\x12\x37\n\x05Query\x12\x17.tandem.v1.QueryRequest\x1a\x15.tandem.v1.QueryReply\x12=\n\x07\x45xplain\x12\x19.tandem.v1.ExplainRequest\x1a\x17.tandem.v1.ExplainReply\x12:\n\x06\x41ssert\x12\x18.tandem.v1.AssertRequest\x1a\x16.tandem.v1.AssertReply\x12=\n\x07Retract\x12\x19.tandem.v1.RetractRequest\x1a\x17.tandem.v1.RetractReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/tandem/v1/graph.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"\'\n\x04\x46\x61\x63t\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\"\xa2\x01\n\x0cQueryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x07pattern\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x10\n\x08literals\x18\x07 \x01(\t\"\x18\n\x06\x41nswer\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xc3\x01\n\nQueryReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x1e\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\x12\x11\n\tvariables\x18\x06 \x03(\t\x12\"\n\x07\x61nswers\x18\x07 \x03(\x0b\x32\x11.tandem.v1.Answer\"h\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1d\n\x04\x66\x61\x63t\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Fact\"\xdc\x01\n\tProofStep\x12\x1d\n\x04\x66\x61\x63t\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.tandem.v1.FactKind\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x18\n\x0bprobability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08premises\x18\x06 \x03(\r\x12\x1f\n\x06\x61\x62sent\x18\x07 \x03(\x0b\x32\x0f.tandem.v1.Fact\x12\x12\n\naggregates\x18\x08 \x03(\tB\x0e\n\x0c_probability\"z\n\x0c\x45xplainReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12#\n\x05steps\x18\x03 \x03(\x0b\x32\x14.tandem.v1.ProofStep\x12 \n\x06stages\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Stage\"T\n\tAssertion\x12\x1d\n\x04\x66\x61\x63t\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Fact\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"h\n\rAssertRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12#\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x14.tandem.v1.Assertion\x12\x0e\n\x06source\x18\x04 \x01(\t\"F\n\x0b\x41ssertReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x11\n\tunchanged\x18\x03 \x01(\r\"d\n\x0eRetractRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1e\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact\x12\x0e\n\x06source\x18\x04 \x01(\t\"W\n\x0cRetractReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tretracted\x18\x02 \x01(\r\x12 \n\x07unknown\x18\x03 \x03(\x0b\x32\x0f.tandem.v1.Fact*m\n\x08\x46\x61\x63tKind\x12\x19\n\x15\x46\x41\x43T_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41\x43T_KIND_ASSERTED\x10\x01\x12\x15\n\x11\x46\x41\x43T_KIND_DERIVED\x10\x02\x12\x17\n\x13\x46\x41\x43T_KIND_PREDICTED\x10\x03\x32\xfa\x01\n\x05Graph\x12\x37\n\x05Query\x12\x17.tandem.v1.QueryRequest\x1a\x15.tandem.v1.QueryReply\x12=\n\x07\x45xplain\x12\x19.tandem.v1.ExplainRequest\x1a\x17.tandem.v1.ExplainReply\x12:\n\x06\x41ssert\x12\x18.tandem.v1.AssertRequest\x1a\x16.tandem.v1.AssertReply\x12=\n\x07Retract\x12\x19.tandem.v1.RetractRequest\x1a\x17.tandem.v1.RetractReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tandem.v1.graph_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FACTKIND']._serialized_start=1259
-  _globals['_FACTKIND']._serialized_end=1368
+  _globals['_FACTKIND']._serialized_start=1411
+  _globals['_FACTKIND']._serialized_end=1520
   _globals['_FACT']._serialized_start=73
   _globals['_FACT']._serialized_end=112
   _globals['_QUERYREQUEST']._serialized_start=115
-  _globals['_QUERYREQUEST']._serialized_end=259
-  _globals['_QUERYREPLY']._serialized_start=262
-  _globals['_QUERYREPLY']._serialized_end=402
-  _globals['_EXPLAINREQUEST']._serialized_start=404
-  _globals['_EXPLAINREQUEST']._serialized_end=508
-  _globals['_PROOFSTEP']._serialized_start=511
-  _globals['_PROOFSTEP']._serialized_end=678
-  _globals['_EXPLAINREPLY']._serialized_start=680
-  _globals['_EXPLAINREPLY']._serialized_end=802
-  _globals['_ASSERTION']._serialized_start=804
-  _globals['_ASSERTION']._serialized_end=888
-  _globals['_ASSERTREQUEST']._serialized_start=890
-  _globals['_ASSERTREQUEST']._serialized_end=994
-  _globals['_ASSERTREPLY']._serialized_start=996
-  _globals['_ASSERTREPLY']._serialized_end=1066
-  _globals['_RETRACTREQUEST']._serialized_start=1068
-  _globals['_RETRACTREQUEST']._serialized_end=1168
-  _globals['_RETRACTREPLY']._serialized_start=1170
-  _globals['_RETRACTREPLY']._serialized_end=1257
-  _globals['_GRAPH']._serialized_start=1371
-  _globals['_GRAPH']._serialized_end=1621
+  _globals['_QUERYREQUEST']._serialized_end=277
+  _globals['_ANSWER']._serialized_start=279
+  _globals['_ANSWER']._serialized_end=303
+  _globals['_QUERYREPLY']._serialized_start=306
+  _globals['_QUERYREPLY']._serialized_end=501
+  _globals['_EXPLAINREQUEST']._serialized_start=503
+  _globals['_EXPLAINREQUEST']._serialized_end=607
+  _globals['_PROOFSTEP']._serialized_start=610
+  _globals['_PROOFSTEP']._serialized_end=830
+  _globals['_EXPLAINREPLY']._serialized_start=832
+  _globals['_EXPLAINREPLY']._serialized_end=954
+  _globals['_ASSERTION']._serialized_start=956
+  _globals['_ASSERTION']._serialized_end=1040
+  _globals['_ASSERTREQUEST']._serialized_start=1042
+  _globals['_ASSERTREQUEST']._serialized_end=1146
+  _globals['_ASSERTREPLY']._serialized_start=1148
+  _globals['_ASSERTREPLY']._serialized_end=1218
+  _globals['_RETRACTREQUEST']._serialized_start=1220
+  _globals['_RETRACTREQUEST']._serialized_end=1320
+  _globals['_RETRACTREPLY']._serialized_start=1322
+  _globals['_RETRACTREPLY']._serialized_end=1409
+  _globals['_GRAPH']._serialized_start=1523
+  _globals['_GRAPH']._serialized_end=1773
 # @@protoc_insertion_point(module_scope)

@@ -64,7 +64,7 @@ class GraphServicer:
     """
 
     def Query(self, request, context):
-        """All facts that match a pattern, in pages.
+        """All facts that match a pattern, or all answers to a conjunction of literals, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,6 +103,35 @@ def test_pattern_that_cannot_be_read_says_where_and_what_to_write(tandem: Tandem
     assert done.err.count("\n") == 1
 
 
+def test_several_literals_are_answered_by_their_variables(tandem: Tandem) -> None:
+    text = 'mother(X, "Tom Cruise"), not mother(_, X), X != bo'
+    assert tandem("query", *TOM, text).out == 'X = "Mary Lee Pfeiffer"\n'
+    script = tandem("query", *TOM, "mother(?who, ?child), child(?child, ?who)", "--json")
+    expected = {"variables": ["who", "child"], "answers": [["Mary Lee Pfeiffer", "Tom Cruise"]]}
+    assert json.loads(script.out) == expected
+    assert tandem("query", *TOM, 'not mother("Tom Cruise", "Mary Lee Pfeiffer")').out == "it holds\n"
+    none = tandem("query", *TOM, "mother(X, _), mother(_, X)")
+    assert (none.code, none.out, none.err) == (0, "", "no answer\n")
+
+
+def test_literals_that_cannot_be_read_are_told_with_their_columns(tandem: Tandem) -> None:
+    done = tandem("query", *TOM, "mother(X, Y), mothr(Y, Z), Cruise != Y")
+    assert done.code == 2
+    assert "<question>:1:15: predicate 'mothr' is not declared; did you mean 'mother'?" in done.err
+    assert "<question>:1:28: variable Cruise" in done.err
+    assert 'or quote the name: "Cruise"' in done.err
+
+
+def test_explain_shows_what_was_absent(tandem: Tandem, tmp_path: Path) -> None:
+    rules = tmp_path / "idle.rules"
+    rules.write_text(".decl user(u)\n.decl bought(u, i)\n.decl idle(u)\nidle: idle(U) :- user(U), not bought(U, _).\n")
+    told = ("--ontology", str(rules), "--assert", "user(ann)")
+    assert tandem("explain", "idle(ann)", *told).out.splitlines()[-1] == "  not bought(ann, ?)  (no such fact)"
+    last = json.loads(tandem("explain", "idle(ann)", *told, "--json").out)["steps"][-1]
+    assert last["absent"] == [{"predicate": "bought", "args": ["ann", "?"]}]
+    assert "not bought(ann, ?): no such fact" in tandem("explain", "idle(ann)", *told, "--format", "dot").out
+
+
 def test_misspelt_predicate_is_answered_with_the_nearest(tandem: Tandem) -> None:
     done = tandem("query", "mothr(?x, ?y)", "--ontology", "family")
     assert (done.code, "did you mean 'mother'?" in done.err) == (1, True)
@@ -300,6 +329,11 @@ def test_running_service_is_told_asked_and_untold(tandem: Tandem, service: tuple
     assert (done.code, done.out) == (0, "1 facts recorded, 0 were known from kitchen\n")
     asked = tandem("query", "--live", 'contains("soft cheese", ?x)', *service)
     assert 'contains("soft cheese", dairy)' in asked.out.splitlines()
+    literals = 'contains("soft cheese", X), not contains("soft cheese", alcohol), X = dairy'
+    assert tandem("query", "--live", literals, *service).out == "X = dairy\n"
+    refused = tandem("query", "--live", "contains(I, X), contains(J, X), I != J", *service)
+    assert refused.code == 1
+    assert "2 items at once (I, J)" in refused.err
     proof = tandem("explain", "--live", 'contains("soft cheese", dairy)', *service)
     assert 'in_category("soft cheese", "CHEESES")  (kitchen, 20' in proof.out
     svg = tandem("explain", "--live", 'contains("soft cheese", dairy)', "--format", "svg", *service)

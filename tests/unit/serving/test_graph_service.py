@@ -16,6 +16,7 @@ from features.workspace import Workspace
 from graph.items import item_facts
 from graph.ontology import load
 from graph.ports import Fact
+from graph.rules.question import read_question
 from graph.wants import USER
 from protos.tandem.v1 import graph_pb2, graph_pb2_grpc, recommender_pb2
 from serving.client import CallFailed, Client
@@ -143,6 +144,69 @@ def test_catalog_wide_query_survives_short_deadlines_by_more_pages(client: Clien
             break
     assert found == list(services.table.item_ids)
     assert pages > len(found) / 50
+
+
+def test_literals_are_answered_by_what_the_ontology_says(client: Client) -> None:
+    text = "category_contains(X, P), not category_contains(X, dairy), P != meat"
+    ontology = load("grocery")
+    question = read_question(text, ontology.program)
+    variables, at_once = client.answers(text, page_size=50)
+    assert variables == ["X", "P"]
+    assert [tuple(each) for each in at_once] == ontology.answers(question)
+    assert client.answers(text, page_size=3)[1] == at_once
+    assert len(at_once) > 50
+    assert client.answers("kind_of(beef, meat), not kind_of(meat, beef)") == ([], [[]])
+
+
+def test_literals_about_items_go_through_the_catalog(client: Client, services: Services) -> None:
+    other = fresh()
+    told(client, fact("contains", other, "alcohol"))
+    text = "contains(?item, alcohol), in_category(?item, ?shelf), not contains(?item, dairy)"
+    expected = []
+    for row, item in enumerate(services.table.item_ids):
+        graph = services.graph.extend(item_facts(services.graph, item, item_view(services, row)), "catalog")
+        if graph.holds(Fact("contains", (item, "alcohol"))) and not graph.holds(Fact("contains", (item, "dairy"))):
+            expected += [[item, each.args[1]] for each in graph.query(Fact("in_category", (item, "?shelf")))]
+    assert expected
+    assert client.answers(text) == (["item", "shelf"], expected)
+    assert client.answers(text, page_size=1)[1] == expected
+    # One that the catalog does not know comes first.
+    assert client.answers("contains(X, alcohol)", page_size=2)[1][0] == [other]
+    item = expected[0][0]
+    assert client.answers(f'contains("{item}", X), not contains("{other}", X)')[1] == [
+        [each.args[1]]
+        for each in map(fact_of, client.facts(fact("contains", item, "?x")))
+        if not holds(client, fact("contains", other, each.args[1]))
+    ]
+    client.retract_facts([fact("contains", other, "alcohol")])
+
+
+@pytest.mark.parametrize(
+    ("literals", "message"),
+    [
+        ("kind_of(X, dairy), kindof(X, Y)", r"line 1, column 20: predicate 'kindof' is not declared; did you mean"),
+        ("contains(X, P), contains(Y, P), X != Y", r"2 items at once \(X, Y\)"),
+        ("contains(_, P), kind_of(P, Q)", r"all items at once \(_\)"),
+        ("kind_of(P, Q), N = count I { contains(I, P) }", r"all items at once \(I\)"),
+        ("kind_of(P, Q), I = P, not contains(I, Q)", r"column"),
+        ("kind_of(P, Q)," + " " * 10_000, r"at most 10000 are read"),
+    ],
+)
+def test_literals_that_cannot_be_asked_are_refused(client: Client, literals: str, message: str) -> None:
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, message):
+        client.answers(literals)
+
+
+def test_a_pattern_and_literals_at_once_are_refused_and_a_token_is_of_its_literals(client: Client) -> None:
+    stub = stub_of(client)
+    both = graph_pb2.QueryRequest(pattern=fact("kind_of", "?", "?"), literals="kind_of(X, Y)")
+    first = stub.Query(graph_pb2.QueryRequest(literals="kind_of(X, Y)", page_size=1), metadata=client._metadata)
+    assert first.next_page_token
+    other = graph_pb2.QueryRequest(literals="kind_of(Y, X)", page_token=first.next_page_token)
+    for request in (both, other):
+        with pytest.raises(grpc.RpcError) as error:
+            stub.Query(request, metadata=client._metadata)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("token", ["nonsense", "bm9uZQ==", "W10="])
