@@ -14,9 +14,11 @@ from cli.console import (
     DEFAULT_WORKSPACE,
     JsonOption,
     TargetOption,
+    UsageError,
     WorkspaceOption,
     connected,
     err,
+    fail,
     pairs,
     progress_bar,
     show_reply,
@@ -85,18 +87,32 @@ def tag(
 
 
 def score(
-    title: Annotated[str, typer.Argument(help="The product's name.")],
-    claimed: Annotated[list[str], typer.Option("--tag", help="A tag an LLM claims; repeatable.")],
+    title: Annotated[str, typer.Argument(help="The product's name; left out with --stream.")] = "",
+    claimed: Annotated[list[str] | None, typer.Option("--tag", help="A tag an LLM claims; repeatable.")] = None,
     text: Annotated[str, typer.Option(help="The product's description.")] = "",
     attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    stream: Annotated[
+        Path | None, typer.Option(help="JSON lines, each a ScoreRequest (protos/tandem/v1); - reads standard input.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     target: TargetOption = DEFAULT_TARGET,
     as_json: JsonOption = False,
 ) -> None:
     """Let the ensemble judge tags that some LLM claims of a product.
 
+    With --stream, every line is a request and has one line of JSON as its reply, in the same order; request_id tells
+    them apart (line-N where a line has none). The exit code is 1 where a line could not be answered.
+
     Example: tandem score "Vegan burger patties" --tag "BEEF" --tag "MEAT - MISC"
+    Example: echo '{"claims": [{"tag": {"item": {"title": "Brie"}, "tag": "CHEESE"}}]}' | tandem score --stream -
     """
+    if stream is not None:
+        if title or claimed or text or attribute:
+            raise UsageError("--stream takes its products and claims from the lines; leave the others out")
+        _score_stream(stream, workspace, target)
+        return
+    if not title or not claimed:
+        raise UsageError("give the product's name and at least one --tag, or --stream FILE")
     from protos.tandem.v1 import ensemble_pb2
     from serving import render
     from serving.client import item
@@ -105,6 +121,22 @@ def score(
     claims = [ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=product, tag=name)) for name in claimed]
     with connected(workspace, target) as client:
         show_reply(client.score(ensemble_pb2.ScoreRequest(claims=claims)), render.judgements, as_json)
+
+
+def _score_stream(source: Path, workspace: Path, target: str) -> None:
+    from serving.scorelines import Lines, reply_line
+
+    try:
+        with connected(workspace, target) as client, Lines.open(source) as lines:
+            for reply in client.score_stream(lines.requests()):
+                print(reply_line(reply), flush=True)
+                lines.failed += reply.HasField("failure")
+    except OSError as error:
+        fail(f"{source} cannot be read ({error.strerror}); give a file of JSON lines, or - for standard input")
+    for problem in lines.problems:
+        err.print(problem, highlight=False, markup=False, soft_wrap=True)
+    if lines.failed or lines.problems:
+        raise typer.Exit(1)
 
 
 @items_app.command("add")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from models.ports import LLMEngine
 
 
-
 def ingest(
     items: Annotated[Path | None, typer.Option(help="Items: parquet or CSV with item_id, title, ...")] = None,
     interactions: Annotated[Path | None, typer.Option(help="Interactions: user_id, item_id, timestamp, ...")] = None,

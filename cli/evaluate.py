@@ -81,7 +81,7 @@ def evaluate(
         return
     from models import release
 
-    keys = {"release": ("ranking", "tags"), "cold-start": ("cold_start",)}
+    keys = {"release": ("ranking", "tags", "attributes"), "cold-start": ("cold_start",)}
     if what not in keys:
         raise UsageError(f"there is no evaluation {what!r}; choose from ranking, tags, {', '.join(keys)}, parity")
     current, _ = release.read(Workspace(workspace).releases)
@@ -178,6 +178,16 @@ def show_metrics(metrics: Any) -> None:
             f"gain over {gain['best_baseline']} in {metric}: {span['mean']:+.4f}, 95 % interval {interval}",
             highlight=False,
         )
+    if read := metrics.get("attributes"):
+        table = Table(title="attributes: values on held-out product types", title_justify="left")
+        columns = ("items", "learned", "units", "units_proposed", "precision", "accepted", "wrong", "threshold")
+        for column in ("attribute", *columns):
+            table.add_column(column.replace("_", " "))
+        for name, figures in read.items():
+            shown = (figures.get(column) for column in columns)
+            cells = ("" if each is None else f"{each:.4f}" if isinstance(each, float) else str(each) for each in shown)
+            table.add_row(name, *cells)
+        console.print(table)
     for name in ("tags", "cold_start"):
         if not (values := metrics.get(name)):
             continue

@@ -16,6 +16,7 @@ from cli.facts import FactsOption, OntologyOption, load_graph
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
+    from models.attributes import Attribute
     from models.vocabulary import Vocabulary
 
 vocabulary_app = typer.Typer(no_args_is_help=True, help="Labels that tags are chosen from: check and import them.")
@@ -28,15 +29,25 @@ SeveralOption = Annotated[bool, typer.Option("--several", help="An item may carr
 def check(
     file: Annotated[Path, typer.Argument(help="CSV, parquet, JSON, or a taxonomy of Open Food Facts (.json.gz).")],
     several: SeveralOption = False,
+    words: Annotated[
+        str, typer.Option("--read", help="A product's name: shows the values that its attributes read in it.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """What a vocabulary holds; fails with all that is wrong with it: cycles, duplicates, unknown parents.
+    """What a vocabulary holds; fails with what is wrong with it: cycles, duplicates, unknown parents, bad attributes.
+
+    JSON may declare free attributes beside the labels, or alone: "attributes" is a list of {"name", "kind"}, with
+    "values" for kind "enum" (texts, or {"id", "names"}), "units" for kind "number" ({"oz": ["ounce"]}), "pattern" for
+    kind "text" (a regular expression of the value in lower case); "several": true where an item may have more than one,
+    "definition" for an LLM, "column" where the catalog calls it otherwise. `attributes = FILE` under [train] lets Tag
+    read them.
 
     Example: tandem vocabulary check ../shared/data/openfoodfacts/labels.full.json.gz
+    Example: tandem vocabulary check sizes.json --read "Olive oil, 2 x 500 ml"
     """
     from models import vocabulary
 
-    _show(vocabulary.read(file, several), as_json)
+    _show(vocabulary.read(file, several), as_json, words)
 
 
 @vocabulary_app.command("import")
@@ -114,23 +125,50 @@ def _of_graph(ontology: str, facts: list[Path] | None, labels: str, parents: str
     return vocabulary.from_pairs(labels, names, ((label, above) for label, above in wider), several)
 
 
-def _show(made: Vocabulary, as_json: bool) -> None:
+def _described(one: Attribute) -> str:
+    allowed = {
+        "text": f"matching {one.pattern}" if one.pattern else "any words",
+        "enum": f"one of {len(one.values)}: {', '.join(id_ for id_, _ in one.values[:8])}",
+        "number": f"with a unit: {', '.join(unit for unit, _ in one.units)}" if one.units else "without a unit",
+    }
+    return f"{one.kind} {allowed[one.kind]}{', several' if one.several else ''}"
+
+
+def _read(made: Vocabulary, words: str) -> list[dict[str, object]]:
+    """Values in a title by the schema alone: what a catalog adds, it learns in training."""
+    from models.tagging import TagItem
+    from models.values import propose
+
+    found = [each for one in made.attributes for each in propose(one, {}, TagItem(words))]
+    return [
+        {"attribute": each.attribute, "value": each.value.text, "start": each.start, "end": each.end} for each in found
+    ]
+
+
+def _show(made: Vocabulary, as_json: bool, words: str = "") -> None:
     depths = Counter(made.depths.values())
     numbers = {
         "name": made.name,
         "labels": len(made.entries),
         "roots": len(made.roots),
-        "deepest": max(depths),
+        "deepest": max(depths, default=0),
         "several": made.several,
         "with_definition": sum(bool(label.definition) for label in made.entries),
         "with_examples": sum(bool(label.examples) for label in made.entries),
         "by_depth": {str(depth): depths[depth] for depth in sorted(depths)},
+        "attributes": {one.name: _described(one) for one in made.attributes},
     }
+    found = _read(made, words)
     if as_json:
-        print(json.dumps(numbers))
+        print(json.dumps({**numbers, "read": found} if words else numbers))
         return
     table = Table(title=f"vocabulary {made.name}", title_justify="left", show_header=False)
     for name, value in numbers.items():
         told = ", ".join(f"{key}: {many}" for key, many in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(name.replace("_", " "), told)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for each in found:
+        console.print(f"{each['attribute']}={each['value']} at {each['start']}:{each['end']}", highlight=False)
+    if words and not found:
+        console.print("none of its attributes is read in these words")

@@ -28,17 +28,35 @@ for a tag the service was not sure of, "audit" for one it had accepted. ``releas
 item's as it was judged."""
 
 
+VALUE_GROUP: Final = "attribute:"
+"""Begins the group of a case that is about an attribute's value, whose tag is written ATTRIBUTE=VALUE."""
+
+
 def gold(workspace: Workspace) -> pl.DataFrame:
-    """What counts of the review queue's words (`GOLD`), oldest first; empty where nobody ever reviewed.
+    """What counts of the review queue's words on tags (`GOLD`), oldest first; empty where nobody ever reviewed.
 
     Reviewed tags are no sample of all tags: they were the uncertain ones. Learn from them; certify on labels that were
     drawn. Raises StoreUnavailable.
     """
+    return _judged(workspace, f"substr(grp, 1, {len(VALUE_GROUP)}) <> ?", VALUE_GROUP)
+
+
+def value_gold(workspace: Workspace, attribute: str) -> pl.DataFrame:
+    """What counts of the words on an attribute's values, as `gold`; ``label`` is the value. Raises StoreUnavailable."""
+    found = _judged(workspace, "grp = ?", VALUE_GROUP + attribute)
+    return found.with_columns(pl.col("label").str.strip_prefix(f"{attribute}="))
+
+
+def _judged(workspace: Workspace, which: str, group: str) -> pl.DataFrame:
     if not workspace.review.exists():
         return pl.DataFrame(schema=GOLD)
     with closing(SqliteFile(workspace.review, "", "review queue")) as file, file.guard():
         # The view is made by whoever writes the file (serving/review/schema.py): it is the contract between the two.
-        rows = file.db.execute(f"SELECT {', '.join(GOLD)} FROM gold ORDER BY time, seq, right").fetchall()
+        # A file that nobody has served since there are groups in it has tags only.
+        old = not file.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'judged'").fetchone()
+        source = "(SELECT '' AS grp, * FROM gold)" if old else "judged"
+        query = f"SELECT {', '.join(GOLD)} FROM {source} WHERE {which} ORDER BY time, seq, right"
+        rows = file.db.execute(query, (group,)).fetchall()
     columns = list(zip(*rows)) or [()] * len(GOLD)
     frame = pl.DataFrame(dict(zip(GOLD, columns)), schema={**GOLD, "right": pl.Int64})
     return frame.with_columns(pl.col("right").cast(pl.Boolean))

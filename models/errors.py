@@ -40,5 +40,9 @@ class UnusableAnswer(ModelError):
     """Every answer of the LLM broke its schema, named what does not exist, or may not be shown."""
 
 
+class InvalidVocabulary(ModelError):
+    """A vocabulary cannot be read or is not sound; the message lists what is wrong with which label or attribute."""
+
+
 class MissingExtra(ModelError):
     """A library of an optional extra is not installed; the message is the exact command that installs it."""

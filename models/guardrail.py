@@ -1,15 +1,16 @@
-"""The guardrail: XGBoost probability that a proposal is right, from evidence its proposer did not have.
+"""The guardrail: trees' probability that a proposal is right, from evidence its proposer did not have.
 
-The only file that imports XGBoost. Probabilities are calibrated by isotonic regression on held-out groups (Zadrozny &
-Elkan, 2002), kept as a step table in the manifest.
+The only file that imports XGBoost; LightGBM, to choose instead, is in `models.lightgbmtrees`. Probabilities are
+calibrated by isotonic regression on held-out groups (Zadrozny & Elkan, 2002), kept as a step table in the manifest.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 KIND = "guardrail"
 Verdict = Literal["accept", "review", "reject"]
+Model = Literal["xgboost", "lightgbm"]
+MODELS: Final[tuple[Model, ...]] = get_args(Model)
 _NEVER = 1.01
 """A threshold that no probability reaches."""
 
@@ -36,6 +39,8 @@ class TreesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model: Model = "xgboost"
+    """The library whose trees decide: XGBoost, or LightGBM to compare."""
     trees: int = Field(default=200, ge=1, le=5000)
     """Boosting rounds."""
     depth: int = Field(default=5, ge=1, le=16)
@@ -57,21 +62,141 @@ class GuardrailConfig(TreesConfig):
     """Probability under which a proposal is rejected rather than put up for review."""
 
 
-class XGBoostGuardrail:
-    """A trained guardrail; `models.ports.TreeModel`. ``predict`` answers calibrated probabilities."""
+class Trees(Protocol):
+    """A fitted ensemble of one library; ``margin`` and ``shares`` are in log-odds."""
 
-    def __init__(self, booster: xgboost.Booster, manifest: dict[str, Any]) -> None:
+    def margin(self, matrix: FloatMatrix) -> FloatVector:
+        """Margins [n] of rows [n, columns], as quick as can be."""
+        ...
+
+    def by_library(self, matrix: FloatMatrix) -> FloatVector:
+        """The same by the library itself, without making anything ready."""
+        ...
+
+    def shares(self, matrix: FloatMatrix) -> Shares:
+        """Tree-SHAP contributions [n, columns + 1], the bias last."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model's file into a folder."""
+        ...
+
+
+class Library(Protocol):
+    """What fits and loads `Trees`; ``name`` is the package's."""
+
+    name: str
+
+    def fit(
+        self, config: TreesConfig, monotone: Sequence[int], matrix: FloatMatrix, right: npt.NDArray[np.bool_]
+    ) -> Trees:
+        """``monotone``: by column 1, -1 or 0."""
+        ...
+
+    def load(self, folder: Path, columns: int) -> Trees:
+        """Raises ArtifactMismatch for a file the installed library cannot read."""
+        ...
+
+
+def library(name: Model) -> Library:
+    """The library of a name."""
+    if name == "lightgbm":
+        from models.lightgbmtrees import LightGBM
+
+        return LightGBM()
+    return XGBoost()
+
+
+class XGBoostTrees:
+    """Margins and contributions by compiled loops, where those agree with the library's."""
+
+    def __init__(self, booster: xgboost.Booster, columns: int) -> None:
         self._booster = booster
         self._booster.set_param({"nthread": 1})
+        self._columns = columns
+
+    @cached_property
+    def _saved(self) -> dict[str, Any]:
+        saved: dict[str, Any] = json.loads(self._booster.save_raw("json").decode())
+        return saved
+
+    @cached_property
+    def _margin(self) -> Callable[[FloatMatrix], FloatVector]:
+        return compiled(self._saved, self._columns, self.by_library) or self.by_library
+
+    @cached_property
+    def _shares(self) -> Callable[[FloatMatrix], Shares]:
+        return tabulated(self._saved, self._columns, self._shares_by_library) or self._shares_by_library
+
+    def margin(self, matrix: FloatMatrix) -> FloatVector:
+        return self._margin(matrix)
+
+    def by_library(self, matrix: FloatMatrix) -> FloatVector:
+        return np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
+
+    def shares(self, matrix: FloatMatrix) -> Shares:
+        return self._shares(matrix)
+
+    def _shares_by_library(self, matrix: FloatMatrix) -> Shares:
+        import xgboost
+
+        shares = self._booster.predict(xgboost.DMatrix(matrix, nthread=1), pred_contribs=True)
+        return np.asarray(shares, np.float64)
+
+    def save(self, folder: Path) -> None:
+        self._booster.save_model(folder / "model.ubj")
+
+
+class XGBoost:
+    """`Library` of XGBoost."""
+
+    name = "xgboost"
+
+    def fit(
+        self, config: TreesConfig, monotone: Sequence[int], matrix: FloatMatrix, right: npt.NDArray[np.bool_]
+    ) -> XGBoostTrees:
+        import xgboost
+
+        parameters = {
+            "objective": "binary:logistic",
+            "eta": config.learning_rate,
+            "max_depth": config.depth,
+            "min_child_weight": config.min_child_weight,
+            "subsample": 0.8,
+            "colsample_bytree": 0.8,
+            "tree_method": "hist",
+            "monotone_constraints": str(tuple(monotone)),
+            "seed": config.seed,
+            "nthread": config.threads,
+        }
+        return XGBoostTrees(xgboost.train(parameters, xgboost.DMatrix(matrix, right), config.trees), len(monotone))
+
+    def load(self, folder: Path, columns: int) -> XGBoostTrees:
+        import xgboost
+
+        booster = xgboost.Booster()
+        try:
+            booster.load_model(folder / "model.ubj")
+        except xgboost.core.XGBoostError as error:
+            raise ArtifactMismatch(f"{folder} cannot be read by this XGBoost. Run: tandem train") from error
+        return XGBoostTrees(booster, columns)
+
+
+class Guardrail:
+    """A trained guardrail; `models.ports.TreeModel`. ``predict`` answers calibrated probabilities."""
+
+    def __init__(self, trees: Trees, manifest: dict[str, Any]) -> None:
+        self._trees = trees
         self.manifest = manifest
         self._columns = tuple(manifest["columns"])
         self._x = np.asarray(manifest["calibration"]["margin"])
         self._y = np.asarray(manifest["calibration"]["probability"])
-        saved = json.loads(booster.save_raw("json").decode())
-        self._margin = compiled(saved, len(self._columns), self._by_xgboost)
-        self._shares = tabulated(saved, len(self._columns), self._shares_by_xgboost) or self._shares_by_xgboost
         self.accept_at = float(manifest["accept_at"])
         self.reject_below = float(manifest["parameters"]["reject_below"])
+        # What is made ready at first use is so before the first caller.
+        nobody = np.zeros((1, len(self._columns)), np.float32)
+        trees.margin(nobody)
+        trees.shares(nobody)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,20 +205,10 @@ class XGBoostGuardrail:
     def predict(self, matrix: FloatMatrix) -> FloatVector:
         if not len(matrix):
             return np.empty(0)
-        margin = (self._margin or self._by_xgboost)(matrix)
-        return np.asarray(np.interp(margin, self._x, self._y), np.float64)
-
-    def _by_xgboost(self, matrix: FloatMatrix) -> FloatVector:
-        return np.asarray(self._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
+        return np.asarray(np.interp(self._trees.margin(matrix), self._x, self._y), np.float64)
 
     def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
-        return top_contributions(self._columns, matrix, self._shares(matrix), top) if len(matrix) else []
-
-    def _shares_by_xgboost(self, matrix: FloatMatrix) -> Shares:
-        import xgboost
-
-        shares = self._booster.predict(xgboost.DMatrix(matrix, nthread=1), pred_contribs=True)
-        return np.asarray(shares, np.float64)
+        return top_contributions(self._columns, matrix, self._trees.shares(matrix), top) if len(matrix) else []
 
     def verdict(self, probability: float) -> Verdict:
         """``accept`` from the threshold on that showed the stated precision, ``reject`` below the floor."""
@@ -101,26 +216,22 @@ class XGBoostGuardrail:
             return "accept"
         return "reject" if probability < self.reject_below else "review"
 
-    def with_facts(self, facts: Mapping[str, Any]) -> XGBoostGuardrail:
+    def with_facts(self, facts: Mapping[str, Any]) -> Guardrail:
         """The same model with more in its manifest."""
-        return XGBoostGuardrail(self._booster, {**self.manifest, **facts})
+        return Guardrail(self._trees, {**self.manifest, **facts})
 
     def save(self, folder: Path) -> None:
         facts = {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
-        artifacts.save(folder, KIND, facts, lambda where: self._booster.save_model(where / "model.ubj"))
+        artifacts.save(folder, KIND, facts, self._trees.save)
 
     @staticmethod
-    def load(folder: Path, columns: Sequence[str]) -> XGBoostGuardrail:
-        """Raises ArtifactMismatch where files are damaged or the evidence columns are others."""
-        import xgboost
-
+    def load(folder: Path, columns: Sequence[str]) -> Guardrail:
+        """Raises ArtifactMismatch where files are damaged, the library is none of ours or the columns are others."""
         manifest = artifacts.load(folder, KIND, {"columns": list(columns)})
-        booster = xgboost.Booster()
-        try:
-            booster.load_model(folder / "model.ubj")
-        except xgboost.core.XGBoostError as error:
-            raise ArtifactMismatch(f"{folder} cannot be read by this XGBoost. Run: tandem train") from error
-        return XGBoostGuardrail(booster, manifest)
+        name = manifest["parameters"].get("model", "xgboost")
+        if name not in MODELS:
+            raise ArtifactMismatch(f"{folder} holds a model of {name!r}; this code knows {', '.join(MODELS)}")
+        return Guardrail(library(name).load(folder, len(columns)), manifest)
 
 
 def fit(
@@ -133,7 +244,7 @@ def fit(
     monotone: Mapping[str, int] | None = None,
     progress: Callable[[float], None] = lambda _: None,
     folds: int = 5,
-) -> XGBoostGuardrail:
+) -> Guardrail:
     """The guardrail of `fit_held_out`."""
     return fit_held_out(config, columns, matrix, right, groups, facts, monotone, progress, folds)[0]
 
@@ -148,7 +259,7 @@ def fit_held_out(
     monotone: Mapping[str, int] | None = None,
     progress: Callable[[float], None] = lambda _: None,
     folds: int = 5,
-) -> tuple[XGBoostGuardrail, FloatVector]:
+) -> tuple[Guardrail, FloatVector]:
     """Train on proposals [n] and calibrate on grouped cross-validation: a group is never on both sides.
 
     ``right``: whether a person (or the user's later purchases) agrees. ``monotone``: columns whose evidence may only
@@ -157,23 +268,9 @@ def fit_held_out(
     model itself is then fitted to everything. Also answers those cross-fitted probabilities [n]. Raises ValueError for
     fewer than two groups.
     """
-    import xgboost
-
     target = config.accept_precision if isinstance(config, GuardrailConfig) else None
-
+    trees = library(config.model)
     constraints = tuple((monotone or {}).get(name, 0) for name in columns)
-    parameters = {
-        "objective": "binary:logistic",
-        "eta": config.learning_rate,
-        "max_depth": config.depth,
-        "min_child_weight": config.min_child_weight,
-        "subsample": 0.8,
-        "colsample_bytree": 0.8,
-        "tree_method": "hist",
-        "monotone_constraints": str(constraints),
-        "seed": config.seed,
-        "nthread": config.threads,
-    }
     distinct = np.unique(groups)
     if len(distinct) < 2:
         raise ValueError(
@@ -187,8 +284,7 @@ def fit_held_out(
         held = fold == number
         if not held.any() or held.all():
             continue
-        booster = xgboost.train(parameters, xgboost.DMatrix(matrix[~held], right[~held]), config.trees)
-        margin[held] = booster.inplace_predict(matrix[held], predict_type="margin")
+        margin[held] = trees.fit(config, constraints, matrix[~held], right[~held]).by_library(matrix[held])
         progress((number + 1) / (folds + 1))
     scored = ~np.isnan(margin)
     x, y = _isotonic(margin[scored], right[scored])
@@ -211,12 +307,12 @@ def fit_held_out(
         "calibration": {"margin": x.tolist(), "probability": y.tolist()},
         "accept_at": accept_at,
         "held_out": _metrics(held_out[scored], right[scored], held_accept[scored]),
-        "versions": artifacts.package_versions("xgboost", "numpy"),
+        "versions": artifacts.package_versions(trees.name, "numpy"),
         **facts,
     }
-    final = xgboost.train(parameters, xgboost.DMatrix(matrix, right), config.trees)
+    final = trees.fit(config, constraints, matrix, right)
     progress(1.0)
-    return XGBoostGuardrail(final, manifest), held_out
+    return Guardrail(final, manifest), held_out
 
 
 def _isotonic(

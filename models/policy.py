@@ -96,16 +96,17 @@ def likeliest(probability: npt.NDArray[np.float64], vetoed: npt.NDArray[np.bool_
 
 @dataclass(frozen=True, slots=True)
 class Warrant:
-    """What a verdict on a tag rests on.
+    """What a verdict on a tag, or on an attribute's value (`models.values`), rests on.
 
-    ``group``: of the tag. ``certified``: whose gold was counted, the group itself or `POOLED`. ``score``: the
-    probability the certificate is about (without an LLM's answer). ``threshold`` is infinite where the group may accept
-    nothing. ``reason`` says why the tag is not accepted; empty where it is.
+    ``group``: of the tag. ``certified``: whose gold was counted, the group itself or `POOLED`. ``evidence``: what there
+    was to go by, one of `EVIDENCE`, or of a value its sign. ``score``: the probability the certificate is about
+    (without an LLM's answer). ``threshold`` is infinite where the group may accept nothing. ``reason`` says why it is
+    not accepted; empty where it is.
     """
 
     group: str
     certified: str
-    evidence: Evidence
+    evidence: str
     score: float
     precision: float
     confidence: float

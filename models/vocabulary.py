@@ -2,7 +2,7 @@
 
 From a file (CSV, JSON, parquet, or a taxonomy of Open Food Facts), from a catalog's own column, or from pairs of label
 and parent such as a graph knows. Whatever the source, a vocabulary that exists is sound: every problem of its labels is
-found when it is made, all at once.
+found when it is made, all at once. JSON may declare free attributes beside the labels (`models.attributes`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from models.errors import ModelError
+from models import attributes
+from models.attributes import Attribute
+from models.errors import InvalidVocabulary
 
 FIELDS: Final = ("id", "name", "parents", "definition", "synonyms", "examples")
 """Columns of a file; ``id`` alone is required. Several values in a cell are separated by ``|``."""
 _SHOWN: Final = 10
-
-
-class InvalidVocabulary(ModelError):
-    """A vocabulary cannot be read or is not sound; the message lists what is wrong with which label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +40,19 @@ class Label:
 class Vocabulary:
     """Labels by id, in the order they were given. ``several``: an item may carry more than one of them.
 
-    Raises InvalidVocabulary for a label without an id, ids given twice, unknown parents and cycles.
+    ``attributes``: what else a product's words say of it; with some, there may be no labels. Raises InvalidVocabulary
+    for a label without an id, ids given twice, unknown parents, cycles, and attributes given twice.
     """
 
     name: str
     entries: Sequence[Label]
     several: bool = False
+    attributes: tuple[Attribute, ...] = ()
     labels: Mapping[str, Label] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", {label.id: label for label in self.entries})
-        if problems := list(_problems(self.entries)):
+        if problems := [*_problems(self.entries, bool(self.attributes)), *attributes.repeated(self.attributes)]:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise InvalidVocabulary(f"vocabulary {self.name!r}: {'; '.join(problems[:_SHOWN])}{more}")
 
@@ -90,15 +90,19 @@ class Vocabulary:
     def to_json(self) -> str:
         """What ``read`` reads back."""
         rows = [{name: getattr(label, name) for name in FIELDS if getattr(label, name)} for label in self.entries]
-        return json.dumps({"name": self.name, "several": self.several, "labels": rows}, ensure_ascii=False, indent=1)
+        made: dict[str, Any] = {"name": self.name, "several": self.several, "labels": rows}
+        if self.attributes:
+            made["attributes"] = [one.to_row() for one in self.attributes]
+        return json.dumps(made, ensure_ascii=False, indent=1)
 
 
 def read(path: Path, several: bool = False) -> Vocabulary:
     """A vocabulary from a file, its kind told by the ending: ``.csv``, ``.parquet``, ``.json``, ``.json.gz``.
 
-    CSV and parquet have the columns of FIELDS. JSON is what ``to_json`` writes, a list of such rows, or a taxonomy of
-    Open Food Facts (an object of objects, each with its names by language). ``several`` holds where the file does not
-    say. Raises InvalidVocabulary for a file that cannot be read or whose labels are not sound.
+    CSV and parquet have the columns of FIELDS. JSON is what ``to_json`` writes (with ``attributes``, rows of
+    `models.attributes.FIELDS`), a list of rows of labels, or a taxonomy of Open Food Facts (an object of objects, each
+    with its names by language). ``several`` holds where the file does not say. Raises InvalidVocabulary for a file that
+    cannot be read or whose labels are not sound.
     """
     name = path.name.split(".", 1)[0]
     try:
@@ -165,7 +169,7 @@ def _spoken(texts: Mapping[str, str | None] | None) -> dict[str, str]:
     return {language: text for language, text in (texts or {}).items() if text}
 
 
-def _problems(entries: Sequence[Label]) -> Iterator[str]:
+def _problems(entries: Sequence[Label], may_be_none: bool) -> Iterator[str]:
     known: set[str] = set()
     for number, label in enumerate(entries, 1):
         if not label.id.strip():
@@ -173,7 +177,7 @@ def _problems(entries: Sequence[Label]) -> Iterator[str]:
         elif label.id in known:
             yield f"{label.id!r} is given twice"
         known.add(label.id)
-    if not known:
+    if not known and not may_be_none:
         yield "it has no labels"
     for label in entries:
         for parent in label.parents:
@@ -208,13 +212,18 @@ def _cycle(entries: Sequence[Label]) -> list[str]:
 
 
 def _from_json(name: str, content: Any, several: bool) -> Vocabulary:
-    if isinstance(content, dict) and isinstance(content.get("labels"), list):
+    if isinstance(content, dict) and any(isinstance(content.get(key), list) for key in ("labels", "attributes")):
         told = content.get("several", several)
         if not isinstance(told, bool):
             raise ValueError(f"'several' is {told!r}; say true or false")
-        rows = content["labels"]
+        rows, declared = content.get("labels", []), content.get("attributes", [])
+        if not isinstance(rows, list) or not isinstance(declared, list):
+            raise ValueError("'labels' and 'attributes' are lists of objects")
         return Vocabulary(
-            str(content.get("name", name)), [_label(row, number) for number, row in enumerate(rows, 1)], told
+            str(content.get("name", name)),
+            [_label(row, number) for number, row in enumerate(rows, 1)],
+            told,
+            tuple(attributes.attribute(row, number) for number, row in enumerate(declared, 1)),
         )
     if isinstance(content, list):
         return Vocabulary(name, [_label(row, number) for number, row in enumerate(content, 1)], several)

@@ -28,7 +28,7 @@ from serving.errors import BackfillFailed, NotReady, ServingError
 from serving.jobfolder import Job, JobFolder, Partition
 from serving.llms import LLMs, open_llms
 from serving.load import load_services
-from serving.messages import Header, Recommendation, Tagging
+from serving.messages import Header, ProposedValue, Recommendation, Tagging
 from serving.products import ProductFile, Unreadable, product, shown_id
 from serving.services import Services
 
@@ -55,6 +55,21 @@ _CERTIFICATE: Mapping[str, Any] = {
     "lower_bound": pl.Float64,
     "reason": pl.String,
 }
+_VALUE: Mapping[str, Any] = {
+    "attribute": pl.String,
+    "value": pl.String,
+    "number": pl.Float64,
+    "unit": pl.String,
+    "probability": pl.Float64,
+    "verdict": pl.String,
+    "sources": pl.List(pl.String),
+    "evidence_field": pl.String,
+    "evidence_start": pl.Int32,
+    "evidence_end": pl.Int32,
+    "evidence_text": pl.String,
+    "llm_logprob": pl.Float64,
+    "certificate": pl.Struct(_CERTIFICATE),
+}
 TAGS: Mapping[str, Any] = {
     "row": pl.Int64,
     "item_id": pl.String,
@@ -73,13 +88,15 @@ TAGS: Mapping[str, Any] = {
     "reasons": pl.List(pl.Struct({"feature": pl.String, "value": pl.Float64, "contribution": pl.Float64})),
     "llm_logprob": pl.Float64,
     "certificate": pl.Struct(_CERTIFICATE),
+    "attributes": pl.List(pl.Struct(_VALUE)),
     "degraded": _DEGRADED,
     "release": pl.String,
 }
 """One row per tag, in the service's order (``rank`` from 1). ``row`` counts the input's data rows from 0. A product
 that nothing is proposed for has one row with ``rank`` 0 and no tag; ``abstained`` is of the product. ``facts`` are
 proofs as text. ``certificate`` is what the verdict rests on, null where the graph's veto decided; its ``threshold`` is
-infinite where the group may accept nothing. ``degraded``: "stage: cause" of each fallback."""
+infinite where the group may accept nothing. ``attributes``: the product's values of free attributes, in its first row
+and empty in the others. ``degraded``: "stage: cause" of each fallback."""
 
 RECOMMENDATIONS: Mapping[str, Any] = {
     "row": pl.Int64,
@@ -191,7 +208,16 @@ def tag_rows(number: int, item_id: str, answer: Tagging, with_llm: bool) -> list
                 "certificate": _certificate(tag.warrant),
             }
         )
-    return rows or [{**common, "rank": 0, "sources": [], "facts": [], "reasons": []}]
+    rows = rows or [{**common, "rank": 0, "sources": [], "facts": [], "reasons": []}]
+    values = [_value_row(value) for value in answer.attributes]
+    return [{**row, "attributes": [] if place else values} for place, row in enumerate(rows)]
+
+
+def _value_row(value: ProposedValue) -> dict[str, Any]:
+    field, start, end = value.evidence
+    told = {name: getattr(value, name) for name in _VALUE if hasattr(value, name)}
+    evidence = {"evidence_field": field, "evidence_start": start, "evidence_end": end}
+    return {**told, **evidence, "sources": list(value.sources), "certificate": _certificate(value.warrant)}
 
 
 def _certificate(warrant: Warrant | None) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from serving.messages import (
     Header,
     Judgement,
     ProposedTag,
+    ProposedValue,
     Recommendation,
     RecommendedItem,
     RecommendQuery,
@@ -268,6 +269,7 @@ def tag_reply(answer: Tagging) -> recommender_pb2.TagReply:
         stages=_stages(answer.header),
         degraded=_degraded(answer.header),
         usage=_usage(answer.header),
+        attributes=[_value(value) for value in answer.attributes],
     )
 
 
@@ -347,6 +349,22 @@ def _tag(tag: ProposedTag) -> recommender_pb2.Tag:
     if tag.llm_logprob is not None:
         message.llm_logprob = tag.llm_logprob
     return message
+
+
+def _value(value: ProposedValue) -> recommender_pb2.AttributeValue:
+    field, start, end = value.evidence
+    return recommender_pb2.AttributeValue(
+        attribute=value.attribute,
+        value=value.value,
+        number=value.number,
+        unit=value.unit,
+        probability=value.probability,
+        verdict=_VERDICTS[value.verdict],
+        sources=value.sources,
+        evidence=recommender_pb2.Evidence(field=field, start=start, end=end, text=value.evidence_text),
+        certificate=_certificate(value.warrant),
+        llm_logprob=value.llm_logprob,
+    )
 
 
 def _judgement(judgement: Judgement) -> ensemble_pb2.Judgement:

@@ -36,6 +36,8 @@ class Limits(BaseModel):
     """Characters of an item's title in the catalog: a longer one is a description in the wrong field."""
     facts: int = Field(default=1_000, ge=1)
     """Facts of one Assert or Retract, and of a page of Query."""
+    stream: int = Field(default=4, ge=1, le=256)
+    """Requests of one ScoreStream that are worked on at once; the replies keep their order."""
     max_tags: int = Field(default=20, ge=1, le=100)
     deadline_ms: int = Field(default=60_000, ge=1)
     """The longest deadline a request may set, milliseconds."""

@@ -29,6 +29,7 @@ from serving.pipeline.questions import LiteralsQuery
 from serving.reviewcodec import ReviewCodec
 from serving.services import Services
 from serving.status import status_of
+from serving.streaming import in_order
 
 _log = logging.getLogger("ray.serve")
 Reply = TypeVar("Reply", bound=Message)
@@ -73,6 +74,7 @@ class Ingress:
         guard_logs(config, self._key)
         self._llms = open_llms(workspace, config, current, "ingress", llms)
         self._clock = self._llms.telemetry.clock
+        self._at_once = config.limits.stream
         self._live = load_live(workspace, config, self._llms, remote)
         keep_for_good()
         self._closed = False
@@ -157,16 +159,20 @@ class Ingress:
         except Exception as error:
             self._refuse(grpc_context, error)
             return
-        async for request in stream:
+
+        async def answer(request: ensemble_pb2.ScoreRequest) -> ensemble_pb2.ScoreReply:
             try:
                 query = self._codec.score_query(request)
                 answer = await pipeline.score(self._services, query, self._clock(query.deadline_ms))
-                yield codec.score_reply(answer)
+                return codec.score_reply(answer)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 code, text = self._told(error, request.request_id)
-                yield codec.score_failure(request.request_id, code.name, text)
+                return codec.score_failure(request.request_id, code.name, text)
+
+        async for reply in in_order(aiter(stream), answer, self._at_once):
+            yield reply
 
     # --- tandem.v1.Graph ---------------------------------------------------------------------------------------------
 

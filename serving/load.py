@@ -26,7 +26,7 @@ from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch
-from models.guardrail import XGBoostGuardrail
+from models.guardrail import Guardrail
 from models.index import load_index
 from models.policy import TagPolicy
 from models.ports import Embedder
@@ -34,6 +34,7 @@ from models.prompts.registry import PromptRegistry
 from models.ranker import LightGBMRanker
 from models.release import Release
 from models.tagging import TAG_COLUMNS, LabelCounts, TagItem
+from models.values import ValueJudge
 from serving.arrivals import Arrivals
 from serving.config import ServeConfig
 from serving.factlog import SqliteFactLog
@@ -51,6 +52,7 @@ from serving.similar import SimilarItems
 RANKER = "ranker"
 TAG_GUARDRAIL = "tag_guardrail"
 COLD_GUARDRAIL = "cold_guardrail"
+ATTRIBUTES = "attributes"
 
 
 class Trees:
@@ -58,12 +60,12 @@ class Trees:
 
     def __init__(self, folder: Path) -> None:
         self.ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
-        self.guardrails: dict[str, XGBoostGuardrail] = {}
+        self.guardrails: dict[str, Guardrail] = {}
         for name, columns in ((TAG_GUARDRAIL, TAG_COLUMNS), (COLD_GUARDRAIL, COLD_COLUMNS)):
             if (folder / name).exists():
-                self.guardrails[name] = XGBoostGuardrail.load(folder / name, columns)
+                self.guardrails[name] = Guardrail.load(folder / name, columns)
 
-    def model(self, name: str) -> LightGBMRanker | XGBoostGuardrail:
+    def model(self, name: str) -> LightGBMRanker | Guardrail:
         return self.ranker if name == RANKER else self.guardrails[name]
 
 
@@ -122,6 +124,7 @@ def load_services(
         tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
         cold_judge=_judge(trees, COLD_GUARDRAIL, remote_trees),
         policy=_policy(trees, desk),
+        values=_values(folder, desk),
         embedder=embedder,
         prompts=PromptRegistry(workspace.prompts).of_release(current.versions),
         gateway=llms.gateway if llms is not None else Gateway.single(None),
@@ -199,6 +202,12 @@ def _policy(trees: Trees, desk: ReviewDesk) -> TagPolicy | None:
     return replace(TagPolicy.from_manifest(guardrail.manifest), review_only=desk.review_only)
 
 
+def _values(folder: Path, desk: ReviewDesk) -> ValueJudge | None:
+    if not (folder / ATTRIBUTES).exists():
+        return None
+    return replace(ValueJudge.load(folder / ATTRIBUTES), review_only=desk.review_only)
+
+
 def _warm_up(services: Services, trees: Trees) -> None:
     """Touch what is loaded lazily, so that the first caller does not pay for it, and a broken part stops the start."""
     rows = np.arange(min(8, len(services.table)), dtype=np.int64)
@@ -213,4 +222,6 @@ def _warm_up(services: Services, trees: Trees) -> None:
         item = TagItem("warm up", attributes={name: values[0] for name, values in catalog.values.items()})
         found = tagging.retrieve(catalog, services.counts, item, catalog.vectors[0])
         tagging.evidence(catalog, services.counts, found, found.proposed, None, {})
+        if services.values is not None:
+            services.values.judge(services.values.propose(item))
     services.store.history("")

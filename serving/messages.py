@@ -37,6 +37,16 @@ class Usage:
     cached: bool = False
     model: str = ""
 
+    def plus(self, other: Usage) -> Usage:
+        """Of two questions together; cached where nobody had to answer either of them."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost + other.cost,
+            bool(self.model or other.model) and all(each.cached for each in (self, other) if each.model),
+            self.model or other.model,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -136,12 +146,39 @@ class ProposedTag:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedValue:
+    """A value of a free attribute with its verdict.
+
+    ``value`` in normal form; ``number`` and ``unit`` of a number only. ``evidence``: field, start and end in
+    characters, ``evidence_text``: what is there.
+    """
+
+    attribute: str
+    value: str
+    number: float | None
+    unit: str
+    probability: float
+    verdict: str
+    sources: tuple[str, ...]
+    evidence: tuple[str, int, int]
+    evidence_text: str
+    warrant: Warrant
+    llm_logprob: float | None = None
+
+    @property
+    def tag(self) -> str:
+        """What a case for people calls it."""
+        return f"{self.attribute}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Tagging:
-    """The answer to a TagQuery."""
+    """The answer to a TagQuery. ``abstained`` is about tags, ``attributes`` are values of free attributes."""
 
     header: Header
     tags: tuple[ProposedTag, ...]
     abstained: bool
+    attributes: tuple[ProposedValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

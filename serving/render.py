@@ -83,11 +83,31 @@ def tags(reply: recommender_pb2.TagReply) -> RenderableType:
             _reasons(tag.reasons),
         )
     parts: list[RenderableType] = [table]
+    if reply.attributes:
+        parts.append(_values(reply.attributes))
     facts = [fact for tag in reply.tags for fact in tag.facts]
     if facts:
         parts.append(_proofs("facts", facts[:_PROOFS]))
     parts.append(_footer(reply.release, reply.stages, reply.degraded, reply.usage))
     return Group(*parts)
+
+
+def _values(values: Iterable[recommender_pb2.AttributeValue]) -> RenderableType:
+    table = Table(title="attributes", title_justify="left")
+    for column in ("attribute", "value", "verdict", "probability", "proposed by", "evidence", "certificate"):
+        table.add_column(column, overflow="fold")
+    for value in values:
+        span = value.evidence
+        table.add_row(
+            value.attribute,
+            Text(value.value),
+            _VERDICT.get(value.verdict, Text("")),
+            f"{value.probability:.3f}",
+            ", ".join(value.sources),
+            f"{span.field}[{span.start}:{span.end}]",
+            _certificate(value.certificate),
+        )
+    return table
 
 
 def judgements(reply: ensemble_pb2.ScoreReply) -> RenderableType:

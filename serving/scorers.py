@@ -10,7 +10,7 @@ from models.guardrail import Verdict
 from models.ports import Contribution, FloatMatrix, FloatVector, TreeModel
 
 if TYPE_CHECKING:
-    from models.guardrail import XGBoostGuardrail
+    from models.guardrail import Guardrail
 
 
 class LocalScorer:
@@ -29,7 +29,7 @@ class LocalScorer:
 class LocalJudge(LocalScorer):
     """A guardrail in this process."""
 
-    def __init__(self, model: XGBoostGuardrail) -> None:
+    def __init__(self, model: Guardrail) -> None:
         super().__init__(model)
         self._guardrail = model
         self.facts: Mapping[str, Any] = model.manifest
@@ -64,7 +64,7 @@ class RemoteScorer:
 class RemoteJudge(RemoteScorer):
     """A guardrail behind a handle; its thresholds come from the release, so a verdict costs no call."""
 
-    def __init__(self, handle: Any, name: str, model: XGBoostGuardrail) -> None:
+    def __init__(self, handle: Any, name: str, model: Guardrail) -> None:
         super().__init__(handle, name)
         self._accept_at = model.accept_at
         self._reject_below = model.reject_below

@@ -26,6 +26,7 @@ from models.ports import Contribution, Embedder, FloatMatrix, FloatVector
 from models.prompts.registry import Variants
 from models.release import Release
 from models.tagging import LabelCounts
+from models.values import ValueJudge
 from serving.arrivals import Arrivals
 from serving.gateway import Gateway
 from serving.gateway.observe import Part
@@ -85,6 +86,8 @@ class Services:
     llm_reserve_s: float
     policy: TagPolicy | None = None
     """What of tags may be accepted; None where the release has no tag guardrail."""
+    values: ValueJudge | None = None
+    """Free attributes that are read in products' words; None where the release has none."""
     review: ReviewDesk | None = None
     """What goes to people; None where nothing is put up for review."""
 

@@ -34,6 +34,7 @@ CODES: Final[dict[type[Exception], grpc.StatusCode]] = {
     models.EngineLoading: grpc.StatusCode.UNAVAILABLE,
     models.UnusableAnswer: grpc.StatusCode.UNAVAILABLE,
     models.MissingExtra: grpc.StatusCode.FAILED_PRECONDITION,
+    models.InvalidVocabulary: grpc.StatusCode.FAILED_PRECONDITION,
     models.ModelError: grpc.StatusCode.INTERNAL,
     graph.UnknownPredicate: grpc.StatusCode.INVALID_ARGUMENT,
     graph.NotDerived: grpc.StatusCode.NOT_FOUND,

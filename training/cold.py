@@ -23,7 +23,7 @@ from graph.wants import labels_that_serve, read_person, serves_any
 from models import coldstart, guardrail
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand, Described
-from models.guardrail import GuardrailConfig, XGBoostGuardrail
+from models.guardrail import Guardrail, GuardrailConfig
 from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
 from models.tagging import LLMTags, read_choices
@@ -205,7 +205,7 @@ async def build_examples(
     return ColdExamples(matrix, np.concatenate(right), np.concatenate(group), np.concatenate(shown), facts)
 
 
-def fit(config: GuardrailConfig, examples: ColdExamples, facts: Mapping[str, Any]) -> XGBoostGuardrail:
+def fit(config: GuardrailConfig, examples: ColdExamples, facts: Mapping[str, Any]) -> Guardrail:
     return guardrail.fit(
         config,
         COLD_COLUMNS,

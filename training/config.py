@@ -38,6 +38,8 @@ class TrainConfig(BaseModel):
     test_sessions: int = Field(default=5_000, ge=10)
     search: bool = True
     """Whether the regularization of the ranker's trees is chosen on validation or taken from ``ranker``."""
+    attributes: Path | None = None
+    """A vocabulary (JSON) whose free attributes Tag shall read in products' words; None reads none."""
     item_tags: Path | None = None
     """Results of ``tandem backfill tags`` (its output folder, or a parquet file): probability-weighted columns for the
     ranker, kept only where they help on validation."""

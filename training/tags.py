@@ -19,7 +19,7 @@ from graph.tags import judge_tags
 from models import guardrail, tagging, units
 from models.catalog import Catalog
 from models.certify import least_errorless
-from models.guardrail import XGBoostGuardrail
+from models.guardrail import Guardrail
 from models.policy import EVIDENCE, MANIFEST_KEY, TagConfig
 from models.ports import FloatMatrix, LLMEngine
 from models.prompts import Prompt
@@ -271,7 +271,7 @@ def fit(
     catalog: Catalog,
     label_column: str,
     facts: Mapping[str, Any],
-) -> XGBoostGuardrail:
+) -> Guardrail:
     """The guardrail, with the certificate of the units that were held out from it in its manifest."""
     fitted, probability = guardrail.fit_held_out(
         config,

@@ -29,7 +29,7 @@ from models.catalog import Catalog
 from models.coldstart import Demand
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch
-from models.guardrail import XGBoostGuardrail
+from models.guardrail import Guardrail
 from models.index import create_index
 from models.llm import LLMConfig
 from models.ports import Embedder, LLMEngine
@@ -51,6 +51,7 @@ from training.materialize import (
 )
 from training.protocols import Protocol, next_basket, temporal
 from training.ranking import in_time, some
+from training.values import learn_of
 
 LEAST_TARGETS = 100
 """Baskets with a history below which the ranker learns from users' weeks instead."""
@@ -134,6 +135,11 @@ def train(
         )
     )
     clock.lap("guardrails")
+    values, read = None, None
+    if config.attributes is not None:
+        progress("attributes: counting values", 0.0)
+        values, read = learn_of(config.attributes, workspace, items, catalog.text_of_row, config.tags, config.seed)
+        clock.lap("attributes")
     known = events.row >= 0
     today = int(events.time.max(initial=0)) + DAY
     demand = Demand.build(
@@ -148,6 +154,8 @@ def train(
         fitted.save(folder / "ranker")
         if tag_guard is not None:
             tag_guard.save(folder / "tag_guardrail")
+        if values is not None:
+            values.save(folder / "attributes")
         if cold_guard is not None:
             cold_guard.save(folder / "cold_guardrail")
         catalog.save(folder / "catalog", {"embedder": embedder.model_id, "data_hash": catalog_config.data_hash})
@@ -158,6 +166,7 @@ def train(
     metrics = {
         "ranking": ranking,
         "tags": _tag_metrics(tag_guard),
+        "attributes": read,
         "cold_start": {**cold_guard.manifest["held_out"], "ordering": cold_guard.manifest["ordering"]}
         if cold_guard
         else None,
@@ -175,7 +184,7 @@ def train(
     return TrainReport(written.id, metrics, clock.seconds)
 
 
-def _tag_metrics(guardrail: XGBoostGuardrail | None) -> dict[str, Any] | None:
+def _tag_metrics(guardrail: Guardrail | None) -> dict[str, Any] | None:
     if guardrail is None:
         return None
     names = ("examples", "candidate_recall", "llm_examples", "llm_accuracy")
@@ -308,7 +317,7 @@ async def _fit_guardrails(
     facts: Mapping[str, Any],
     progress: Progress,
     open_llm: OpenLLM | None,
-) -> tuple[XGBoostGuardrail | None, XGBoostGuardrail | None, str | None]:
+) -> tuple[Guardrail | None, Guardrail | None, str | None]:
     engine: LLMEngine | None = None
     if config.llm is not None and open_llm is not None:
         progress("loading the LLM", 0.0)

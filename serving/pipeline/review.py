@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from features.gold import VALUE_GROUP
 from graph.rules.names import did_you_mean
 from serving.clock import RequestClock
 from serving.errors import InvalidRequest, NotReady
@@ -110,9 +111,26 @@ def _resolve(services: Services, query: ResolveQuery) -> Resolved:
 def _check_correction(services: Services, case: Case, correction: str) -> None:
     if correction == case.proposal.tag:
         raise InvalidRequest(f"correction is {correction!r}, the tag of case {case.id} itself; accept the case instead")
+    if case.proposal.group.startswith(VALUE_GROUP):
+        _check_value(services, case.proposal.group.removeprefix(VALUE_GROUP), correction)
+        return
     if correction not in services.catalog.labels:
         remedy = did_you_mean(correction, services.catalog.labels) or "give a label of the catalog, or reject the tag"
         raise InvalidRequest(f"correction {correction[:100]!r} is no tag of the taxonomy; {remedy}")
+
+
+def _check_value(services: Services, attribute: str, correction: str) -> None:
+    """A person may know of an item what its words do not say; a value of the schema it must be all the same."""
+    declared = {one.name: one for one in services.values.attributes} if services.values else {}
+    if attribute not in declared:
+        raise InvalidRequest(f"this release has no attribute {attribute!r}; accept or reject the case's own value")
+    name, _, words = correction.partition("=")
+    value = declared[attribute].read(words) if name == attribute else None
+    if value is None or value.text != words:
+        normal = f"; say {attribute}={value.text}" if value else ""
+        raise InvalidRequest(
+            f"correction {correction[:100]!r} is no value of the attribute {attribute!r} as ATTRIBUTE=VALUE{normal}"
+        )
 
 
 def _desk(services: Services) -> ReviewDesk:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -13,11 +16,13 @@ from models.ports import Contribution, FloatVector
 from models.prompts import Prompt
 from models.tagging import LLMTags, Retrieved, TagItem
 from models.text import product_view
+from models.values import LLMValues
 from serving.clock import RequestClock
 from serving.errors import BudgetExceeded, InvalidRequest
 from serving.gateway.ports import Ask, usage_of
 from serving.gateway.semantic import tag_meaning
 from serving.messages import ProposedTag, Tagging, TagQuery, Usage
+from serving.pipeline.values import ask_values, values_of
 from serving.pipeline.verdicts import UNNAMED, Considered, Decision, consider, decide, retrieve, tag_parts
 from serving.services import Services
 
@@ -38,7 +43,7 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
     # An experiment divides products as it divides users: one product, one version.
     prompt = services.prompts[TASK].of(query.item_id or item.title)
     with clock.stage("llm"):
-        llm, usage = await _ask_llm(services, query, prompt, found, clock)
+        llm, said, usage = await _ask(services, query, prompt, found, clock)
     clock.check("the guardrail")
     with clock.stage("graph"):
         considered = consider(services, policy, item_id, found, llm, "llm" if llm else "index")
@@ -51,14 +56,35 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
         tags = _proposed(services, found, llm, considered, probability, decisions, order, reasons)
     with clock.stage("implications"):
         tags += _implied(services, item_id, item, tags)
+    with clock.stage("attributes") if services.values is not None else nullcontext():
+        values = values_of(services, item, said)
     if llm is not None:
-        said = [each.verdict for each in tags if "llm" in each.sources]
-        services.told.judged(query.request_id, TASK, prompt.id, said or ["abstain"])
+        verdicts = [each.verdict for each in tags if "llm" in each.sources]
+        services.told.judged(query.request_id, TASK, prompt.id, verdicts or ["abstain"])
     return Tagging(
         clock.header(query.request_id, services.release.id, usage),
         tuple(tags),
         abstained=not any(found_tag.verdict in ("accept", "review") for found_tag in tags),
+        attributes=values,
     )
+
+
+async def _ask(
+    services: Services, query: TagQuery, prompt: Prompt, found: Retrieved, clock: RequestClock
+) -> tuple[LLMTags | None, Mapping[str, LLMValues], Usage]:
+    """What an LLM says of the tags, and at the same time of the attributes, where the release reads any."""
+    if services.values is None:
+        llm, usage = await _ask_llm(services, query, prompt, found, clock)
+        return llm, {}, usage
+    beside = asyncio.ensure_future(ask_values(services, query, clock))
+    try:
+        llm, usage = await _ask_llm(services, query, prompt, found, clock)
+        said, cost, problem = await beside
+    finally:
+        beside.cancel()
+    if problem and llm is not None:  # else the same was said of the tags
+        clock.degrade("llm", f"attributes: {problem}")
+    return llm, said, usage.plus(cost)
 
 
 async def _ask_llm(

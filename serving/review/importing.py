@@ -79,9 +79,24 @@ def _read(path: Path) -> pl.DataFrame:
         raise BackfillFailed(f"{path} has no column {missing[0]}; give results of tandem backfill tags")
     try:
         known = [pl.col(name).cast(dtype) for name, dtype in TAGS.items() if name in frame.columns]
-        return frame.select(known).filter(pl.col("tag").is_not_null())
+        frame = frame.select(known)
+        return pl.concat([frame.filter(pl.col("tag").is_not_null()), _values(frame)], how="diagonal")
     except pl.exceptions.PolarsError as error:
         raise BackfillFailed(f"{path} holds other columns than tandem backfill tags writes ({error})") from error
+
+
+def _values(frame: pl.DataFrame) -> pl.DataFrame:
+    """Values of attributes as rows of their own, with their ``group``, as a case calls them."""
+    if "attributes" not in frame.columns:
+        return pl.DataFrame()
+    rows = frame.select("row", "item_id", "release", "attributes").explode("attributes").drop_nulls("attributes")
+    value = rows.unnest("attributes")
+    return value.with_columns(
+        tag=pl.concat_str("attribute", "value", separator="="),
+        group=pl.col("certificate").struct.field("group"),
+        promised=pl.col("certificate").struct.field("precision"),
+        decided_by=pl.lit("guardrail"),
+    )
 
 
 def _cases(desk: ReviewDesk, sources: Sequence[Path]) -> tuple[int, list[Mapping[str, Any]]]:
@@ -119,6 +134,12 @@ def _words(services: Services, wanted: set[str], items: Path | None) -> dict[str
     return found
 
 
+def _prompt(services: Services, row: Mapping[str, Any]) -> str:
+    if row.get("group") and services.values is not None:
+        return services.values.prompt.id
+    return services.prompts["tag"].of(row["item_id"]).id
+
+
 def _proposal(services: Services, desk: ReviewDesk, row: Mapping[str, Any], item: TagItem) -> Proposal:
     field, sources = row.get("evidence_field"), tuple(row.get("sources") or ())
     asked = "llm" in sources and row["release"] == services.release.id
@@ -128,13 +149,13 @@ def _proposal(services: Services, desk: ReviewDesk, row: Mapping[str, Any], item
         item,
         row["tag"],
         row["probability"],
-        group_of(services, row["tag"]),
+        row.get("group") or group_of(services, row["tag"]),
         unit_of(services, row["item_id"], item),
         row["release"],
-        promise_of(services, desk),
+        row.get("promised") or promise_of(services, desk),
         sources,
         Span(field, row["evidence_start"], row["evidence_end"], row["evidence_text"] or "") if field else None,
         tuple(Contribution(**reason) for reason in row.get("reasons") or ()),
         tuple(row.get("facts") or ()),
-        services.prompts["tag"].of(row["item_id"]).id if asked else "",
+        _prompt(services, row) if asked else "",
     )

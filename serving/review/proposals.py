@@ -20,7 +20,8 @@ UNNAMED: Final = "unnamed:"
 
 
 def proposals(services: Services, desk: ReviewDesk, query: TagQuery, answer: Tagging) -> list[Proposal]:
-    """The cases of an answer; none for a product without an id where the configuration does not ask for them."""
+    """The cases of an answer, its tags and its values of attributes; none for a product without an id where the
+    configuration does not ask for them."""
     item_id = query.item_id or (_unnamed(query.item) if desk.config.unnamed else "")
     if not item_id:
         return []
@@ -51,6 +52,27 @@ def proposals(services: Services, desk: ReviewDesk, query: TagQuery, answer: Tag
                 usage.model if asked else "",
             )
         )
+    for value in answer.attributes:
+        kind = kind_of(desk, item_id, value.tag, value.verdict, "guardrail", release)
+        if kind is not None:
+            asked = "llm" in value.sources
+            found.append(
+                Proposal(
+                    kind,
+                    item_id,
+                    query.item,
+                    value.tag,
+                    value.probability,
+                    value.warrant.group,
+                    unit,
+                    release,
+                    value.warrant.precision,
+                    value.sources,
+                    Span(*value.evidence, value.evidence_text),
+                    prompt=services.values.prompt.id if asked and services.values else "",
+                    model=usage.model if asked else "",
+                )
+            )
     return found
 
 

@@ -76,9 +76,12 @@ CREATE VIEW IF NOT EXISTS gold AS
     UNION ALL
     SELECT item_id, correction, 1, saying, person, time, kind, release, reason, title, seq
     FROM counting WHERE saying = 'correct';
+CREATE VIEW IF NOT EXISTS judged AS
+    SELECT c.grp, g.* FROM gold g JOIN words w ON w.seq = g.seq JOIN cases c ON c.id = w.case_id;
 """
 """``details``: what is only shown, as JSON. ``margin``: distance of the probability from one half. ``saying`` and
-``person`` repeat the newest word. The view ``gold`` is what `features.gold` reads."""
+``person`` repeat the newest word. The view ``judged`` is what `features.gold` reads; ``gold``, the same without groups,
+is of files from before there were values of attributes among the cases."""
 
 COLUMNS: Final = (
     "id, kind, item_id, tag, release, title, text, attributes, probability, grp, unit, promised, details, arrived, "

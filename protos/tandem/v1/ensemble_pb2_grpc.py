@@ -58,8 +58,8 @@ class EnsembleServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScoreStream(self, request_iterator, context):
-        """Requests answered one by one, in their order; each has its own deadline, from when its turn comes. A request that
-        cannot be answered has a reply with `failure`, and the stream goes on.
+        """Replies in the order of the requests, of which a few are worked on at once; each has its own deadline, from when its
+        turn comes. A request that cannot be answered has a reply with `failure`, and the stream goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -144,8 +144,32 @@ class Tag(_message.Message):
     certificate: _types_pb2.Certificate
     def __init__(self, tag: _Optional[str] = ..., probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., sources: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., reasons: _Optional[_Iterable[_Union[_types_pb2.Reason, _Mapping]]] = ..., llm_logprob: _Optional[float] = ..., decided_by: _Optional[str] = ..., certificate: _Optional[_Union[_types_pb2.Certificate, _Mapping]] = ...) -> None: ...
 
+class AttributeValue(_message.Message):
+    __slots__ = ("attribute", "value", "number", "unit", "probability", "verdict", "sources", "evidence", "certificate", "llm_logprob")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    LLM_LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    value: str
+    number: float
+    unit: str
+    probability: float
+    verdict: _types_pb2.Verdict
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    evidence: Evidence
+    certificate: _types_pb2.Certificate
+    llm_logprob: float
+    def __init__(self, attribute: _Optional[str] = ..., value: _Optional[str] = ..., number: _Optional[float] = ..., unit: _Optional[str] = ..., probability: _Optional[float] = ..., verdict: _Optional[_Union[_types_pb2.Verdict, str]] = ..., sources: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., certificate: _Optional[_Union[_types_pb2.Certificate, _Mapping]] = ..., llm_logprob: _Optional[float] = ...) -> None: ...
+
 class TagReply(_message.Message):
-    __slots__ = ("request_id", "release", "tags", "abstained", "stages", "degraded", "usage")
+    __slots__ = ("request_id", "release", "tags", "abstained", "stages", "degraded", "usage", "attributes")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +177,7 @@ class TagReply(_message.Message):
     STAGES_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     release: str
     tags: _containers.RepeatedCompositeFieldContainer[Tag]
@@ -160,7 +185,8 @@ class TagReply(_message.Message):
     stages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Stage]
     degraded: _containers.RepeatedCompositeFieldContainer[_types_pb2.Degradation]
     usage: _types_pb2.Usage
-    def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., abstained: _Optional[bool] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ...) -> None: ...
+    attributes: _containers.RepeatedCompositeFieldContainer[AttributeValue]
+    def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., abstained: _Optional[bool] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeValue, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("event_id", "user_id", "item_id", "kind", "value", "timestamp", "session_id")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from features.gold import GOLD, gold, with_gold
+from features.gold import GOLD, VALUE_GROUP, gold, value_gold, with_gold
 from features.workspace import Workspace
 from serving.review.queue import ReviewQueue
 from tests.unit.serving.review.making import numbers, opened, proposal, say
@@ -103,3 +104,27 @@ def test_label_column_that_holds_numbers_keeps_its_type(workspace: Workspace, qu
     say(queue, 1, "accept")
     items = pl.DataFrame({"item_id": ["a", "b"], "category": [1, 2]})
     assert with_gold(items, gold(workspace), "category")["category"].to_list() == [7, 2]
+
+
+def test_words_on_values_of_attributes_are_no_labels_of_items(workspace: Workspace, queue: ReviewQueue) -> None:
+    queue.put([proposal("a"), proposal("b", tag="size=8 oz", group=f"{VALUE_GROUP}size")])
+    queue.put([proposal("c", tag="brand=a=b", group=f"{VALUE_GROUP}brand")])
+    say(queue, 1, "accept", time=1.0)
+    say(queue, 2, "correct", correction="size=9 oz", time=2.0)
+    say(queue, 3, "accept", time=3.0)
+    assert gold(workspace)["item_id"].to_list() == ["a"]
+    sizes = value_gold(workspace, "size")
+    assert sizes.schema == GOLD
+    assert sizes.select("item_id", "label", "right").rows() == [("b", "8 oz", False), ("b", "9 oz", True)]
+    assert value_gold(workspace, "brand")["label"].to_list() == ["a=b"]
+    assert value_gold(workspace, "colour").is_empty()
+
+
+def test_file_from_before_there_were_values_is_read(workspace: Workspace, queue: ReviewQueue) -> None:
+    queue.put([proposal("a")])
+    say(queue, 1, "accept")
+    queue.close()
+    with sqlite3.connect(workspace.review) as db:
+        db.execute("DROP VIEW judged")
+    assert gold(workspace)["label"].to_list() == ["CHEESES"]
+    assert value_gold(workspace, "size").is_empty()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import guardrail
+from models import artifacts, guardrail
 from models.errors import ArtifactMismatch
-from models.guardrail import GuardrailConfig, XGBoostGuardrail, fit
+from models.guardrail import MODELS, Guardrail, GuardrailConfig, fit
 from models.ports import FloatMatrix, TreeModel
 
 COLUMNS = ("votes", "agreement", "noise")
@@ -27,17 +27,18 @@ def proposals(n: int, seed: int) -> tuple[FloatMatrix, npt.NDArray[np.float64], 
     return matrix, truth, rng.random(n) < truth
 
 
-def train(n: int = 4_000, seed: int = 1, config: GuardrailConfig = CONFIG) -> XGBoostGuardrail:
+def train(n: int = 4_000, seed: int = 1, config: GuardrailConfig = CONFIG) -> Guardrail:
     matrix, _, right = proposals(n, seed)
     return fit(config, COLUMNS, matrix, right, np.arange(n) // 4, {"data_hash": "d"}, {"votes": 1})
 
 
-@pytest.fixture(scope="module")
-def trained() -> XGBoostGuardrail:
-    return train()
+@pytest.fixture(scope="module", params=MODELS)
+def trained(request: pytest.FixtureRequest) -> Guardrail:
+    """One of each library: what is promised is so for all."""
+    return train(config=CONFIG.model_copy(update={"model": request.param}))
 
 
-def test_probabilities_are_calibrated_within_their_binomial_noise(trained: XGBoostGuardrail) -> None:
+def test_probabilities_are_calibrated_within_their_binomial_noise(trained: Guardrail) -> None:
     """On fresh proposals the ECE is what a perfectly calibrated guardrail would show, not what a tolerance allows.
 
     The reference draws outcomes from the stated probabilities themselves. Calibration was learned from 4,000
@@ -93,7 +94,7 @@ def test_a_group_is_never_on_both_sides() -> None:
     assert held < 0.5 + 4 * error
 
 
-def test_more_votes_never_lower_the_probability(trained: XGBoostGuardrail) -> None:
+def test_more_votes_never_lower_the_probability(trained: Guardrail) -> None:
     matrix = proposals(200, 5)[0]
     for row in matrix[:50]:
         ladder = np.repeat(row[None], 100, axis=0)
@@ -101,22 +102,20 @@ def test_more_votes_never_lower_the_probability(trained: XGBoostGuardrail) -> No
         assert (np.diff(trained.predict(ladder)) >= 0).all()
 
 
-def test_contributions_and_bias_add_up_to_the_margin(trained: XGBoostGuardrail) -> None:
-    """XGBoost adds contributions up in float32: equal to its six digits."""
+def test_contributions_and_bias_add_up_to_the_margin(trained: Guardrail) -> None:
+    """A library may add contributions up in float32: equal to six digits."""
     matrix = proposals(300, 6)[0]
-    margin = np.asarray(trained._booster.inplace_predict(matrix, predict_type="margin"), np.float64)
+    margin = trained._trees.by_library(matrix)
     explained = np.array([sum(c.contribution for c in row) for row in trained.explain(matrix, len(COLUMNS))])
     bias = margin - explained
     np.testing.assert_allclose(explained + bias.mean(), margin, rtol=1e-5, atol=2e-6 * np.abs(margin).max())
     assert trained.explain(matrix, 1)[0][0].feature in COLUMNS
 
 
-def test_a_loaded_guardrail_answers_to_the_bit_what_the_saved_one_did(
-    trained: XGBoostGuardrail, tmp_path: Path
-) -> None:
+def test_a_loaded_guardrail_answers_to_the_bit_what_the_saved_one_did(trained: Guardrail, tmp_path: Path) -> None:
     matrix = proposals(500, 7)[0]
     trained.save(tmp_path / "guardrail")
-    concrete = XGBoostGuardrail.load(tmp_path / "guardrail", COLUMNS)
+    concrete = Guardrail.load(tmp_path / "guardrail", COLUMNS)
     loaded: TreeModel = concrete
     assert loaded.predict(matrix).tobytes() == trained.predict(matrix).tobytes()
     assert concrete.accept_at == trained.accept_at
@@ -124,17 +123,17 @@ def test_a_loaded_guardrail_answers_to_the_bit_what_the_saved_one_did(
     assert one_by_one.tobytes() == trained.predict(matrix)[:50].tobytes()
 
 
-def test_other_evidence_columns_and_damage_are_refused(trained: XGBoostGuardrail, tmp_path: Path) -> None:
+def test_other_evidence_columns_and_damage_are_refused(trained: Guardrail, tmp_path: Path) -> None:
     trained.save(tmp_path / "guardrail")
     with pytest.raises(ArtifactMismatch, match=r"columns is \['votes', 'agreement', 'noise'\].*needs \['noise', 'vo"):
-        XGBoostGuardrail.load(tmp_path / "guardrail", ["noise", "votes", "agreement"])
-    model = tmp_path / "guardrail" / "model.ubj"
+        Guardrail.load(tmp_path / "guardrail", ["noise", "votes", "agreement"])
+    (model,) = (tmp_path / "guardrail").glob("model.*")
     model.write_bytes(model.read_bytes()[:-9])
-    with pytest.raises(ArtifactMismatch, match=r"model\.ubj is not the file"):
-        XGBoostGuardrail.load(tmp_path / "guardrail", COLUMNS)
+    with pytest.raises(ArtifactMismatch, match=r"model\.\w+ is not the file"):
+        Guardrail.load(tmp_path / "guardrail", COLUMNS)
 
 
-def test_verdicts_fall_at_their_thresholds(trained: XGBoostGuardrail) -> None:
+def test_verdicts_fall_at_their_thresholds(trained: Guardrail) -> None:
     accept, reject = trained.accept_at, trained.reject_below
     assert 0 < reject < accept < 1
     below = float(np.nextafter(reject, 0)), float(np.nextafter(accept, 0))
@@ -148,7 +147,7 @@ def test_verdicts_fall_at_their_thresholds(trained: XGBoostGuardrail) -> None:
     ]
 
 
-def test_accepted_proposals_show_the_promised_precision_on_fresh_data(trained: XGBoostGuardrail) -> None:
+def test_accepted_proposals_show_the_promised_precision_on_fresh_data(trained: Guardrail) -> None:
     """One-sided 99.9 % binomial bounds below the target; the threshold itself carries as much noise."""
     matrix, _, right = proposals(8_000, 8)
     accepted = trained.predict(matrix) >= trained.accept_at
@@ -201,7 +200,36 @@ def test_the_same_seed_gives_the_same_guardrail() -> None:
     assert one.manifest == two.manifest
 
 
-def test_no_proposals_have_no_probabilities(trained: XGBoostGuardrail) -> None:
+def test_no_proposals_have_no_probabilities(trained: Guardrail) -> None:
     nothing = np.empty((0, len(COLUMNS)), np.float32)
     assert trained.predict(nothing).tolist() == []
     assert trained.explain(nothing, 3) == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_artifact_of_unreadable_trees_or_an_unknown_library_is_refused(model: str, tmp_path: Path) -> None:
+    fitted = train(1_000, config=CONFIG.model_copy(update={"model": model}))
+    assert model in fitted.manifest["versions"]
+    fitted.save(tmp_path / "good")
+    (name,) = (path.name for path in (tmp_path / "good").glob("model.*"))
+
+    def damaged(where: Path) -> None:
+        (where / name).write_text("no trees")
+
+    facts = {key: value for key, value in fitted.manifest.items() if key not in ("kind", "files", "created")}
+    artifacts.save(tmp_path / "damaged", guardrail.KIND, facts, damaged)
+    with pytest.raises(ArtifactMismatch, match="cannot be read by this"):
+        Guardrail.load(tmp_path / "damaged", COLUMNS)
+    other = {**facts, "parameters": {**facts["parameters"], "model": "catboost"}}
+    artifacts.save(tmp_path / "other", guardrail.KIND, other, damaged)
+    with pytest.raises(ArtifactMismatch, match="'catboost'; this code knows xgboost, lightgbm"):
+        Guardrail.load(tmp_path / "other", COLUMNS)
+
+
+def test_lightgbms_margins_are_its_own_to_the_bit_with_missing_values_too() -> None:
+    matrix = proposals(2_000, 3)[0]
+    matrix[np.random.default_rng(4).random(matrix.shape) < 0.2] = np.nan
+    right = np.nan_to_num(matrix[:, 0]) > 0.3
+    config = CONFIG.model_copy(update={"model": "lightgbm", "depth": 6})
+    trees = fit(config, COLUMNS, matrix, right, np.arange(2_000) // 4, {}, {"votes": 1})._trees
+    assert trees.margin(matrix).tobytes() == trees.by_library(matrix).tobytes()

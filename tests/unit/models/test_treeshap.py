@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.guardrail import GuardrailConfig, XGBoostGuardrail, fit
+from models.explain import top_contributions
+from models.guardrail import Guardrail, GuardrailConfig, fit
 from models.ports import FloatMatrix
 from models.treeshap import Shares, tabulated
-from tests.unit.models.grids import COLUMNS, evidence
+from tests.unit.models.grids import COLUMNS, evidence, xgboost_of
 
 
 def answers(matrix: FloatMatrix) -> npt.NDArray[np.bool_]:
@@ -21,14 +22,14 @@ def answers(matrix: FloatMatrix) -> npt.NDArray[np.bool_]:
     return np.asarray(plain[:, 0] * plain[:, 2] + plain[:, 1] ** 2 - np.isnan(matrix[:, 3]) > 0.5)
 
 
-def trained(depth: int, trees: int = 60) -> XGBoostGuardrail:
+def trained(depth: int, trees: int = 60) -> Guardrail:
     matrix = evidence(3_000, 1)
     config = GuardrailConfig(trees=trees, depth=depth, min_child_weight=1, threads=1)
     return fit(config, COLUMNS, matrix, answers(matrix), np.arange(3_000) // 3, {}, {"a": 1})
 
 
-def saved(guardrail: XGBoostGuardrail) -> dict[str, Any]:
-    model: dict[str, Any] = json.loads(guardrail._booster.save_raw("json").decode())
+def saved(guardrail: Guardrail) -> dict[str, Any]:
+    model: dict[str, Any] = json.loads(xgboost_of(guardrail)._booster.save_raw("json").decode())
     return model
 
 
@@ -36,10 +37,10 @@ def saved(guardrail: XGBoostGuardrail) -> dict[str, Any]:
 def test_contributions_are_those_of_xgboost_on_thresholds_and_with_missing_values(depth: int) -> None:
     """Depth 8 on four columns: paths that ask for one column several times."""
     guardrail = trained(depth)
-    shares = tabulated(saved(guardrail), len(COLUMNS), guardrail._shares_by_xgboost)
+    shares = tabulated(saved(guardrail), len(COLUMNS), xgboost_of(guardrail)._shares_by_library)
     assert shares is not None
     fresh = np.concatenate((evidence(500, 2), np.zeros((1, 4), np.float32), np.full((1, 4), np.nan, np.float32)))
-    expected = guardrail._shares_by_xgboost(fresh)
+    expected = xgboost_of(guardrail)._shares_by_library(fresh)
     assert np.ptp(expected[:, :-1], axis=0).max() > 0.1
     np.testing.assert_allclose(shares(fresh), expected, rtol=0, atol=2e-5)
 
@@ -47,7 +48,7 @@ def test_contributions_are_those_of_xgboost_on_thresholds_and_with_missing_value
 def test_contributions_are_the_mean_gain_of_a_column_over_all_orders_of_asking() -> None:
     """Shapley's definition on one tree, without anybody's algorithm: a column not asked yet is averaged over."""
     guardrail = trained(3, trees=1)
-    shares = tabulated(saved(guardrail), len(COLUMNS), guardrail._shares_by_xgboost)
+    shares = tabulated(saved(guardrail), len(COLUMNS), xgboost_of(guardrail)._shares_by_library)
     assert shares is not None
     (tree,) = saved(guardrail)["learner"]["gradient_booster"]["model"]["trees"]
 
@@ -74,18 +75,18 @@ def test_contributions_are_the_mean_gain_of_a_column_over_all_orders_of_asking()
 
 
 def test_an_answer_does_not_hang_on_its_company() -> None:
-    shares = trained(5)._shares
+    shares = xgboost_of(trained(5)).shares
     fresh = evidence(100, 4)
     assert np.concatenate([shares(fresh[row : row + 1]) for row in range(100)]).tobytes() == shares(fresh).tobytes()
 
 
 def test_a_guardrail_explains_by_the_tables_what_it_explains_by_xgboost() -> None:
     guardrail = trained(5)
-    assert guardrail._shares != guardrail._shares_by_xgboost
+    trees = xgboost_of(guardrail)
+    assert trees._shares != trees._shares_by_library
     fresh = evidence(50, 5)
     quick = guardrail.explain(fresh, 2)
-    guardrail._shares = guardrail._shares_by_xgboost
-    slow = guardrail.explain(fresh, 2)
+    slow = top_contributions(guardrail.columns, fresh, trees._shares_by_library(fresh), 2)
     for one, other in zip(quick, slow, strict=True):
         assert [each.feature for each in one] == [each.feature for each in other]
         np.testing.assert_allclose([e.contribution for e in one], [e.contribution for e in other], atol=2e-5)
@@ -119,4 +120,4 @@ def test_model_whose_contributions_differ_is_left_to_xgboost() -> None:
     model = saved(guardrail)
     tree = model["learner"]["gradient_booster"]["model"]["trees"][0]
     tree["sum_hessian"] = [cover * (1 + place) for place, cover in enumerate(tree["sum_hessian"])]
-    assert tabulated(model, len(COLUMNS), guardrail._shares_by_xgboost) is None
+    assert tabulated(model, len(COLUMNS), xgboost_of(guardrail)._shares_by_library) is None

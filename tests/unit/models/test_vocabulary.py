@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import vocabulary
-from models.vocabulary import InvalidVocabulary, Label, Vocabulary
+from models.errors import InvalidVocabulary
+from models.vocabulary import Label, Vocabulary
 
 ROWS: list[dict[str, Any]] = [
     {"id": "food", "name": "Food"},

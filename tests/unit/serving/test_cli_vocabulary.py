@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.console import UsageError
 from cli.vocabulary import vocabulary_app
 from models import vocabulary
-from models.vocabulary import InvalidVocabulary
+from models.errors import InvalidVocabulary
 
 TREE = '[{"id": "food"}, {"id": "cheese", "parents": ["food"], "definition": "of milk"}]'
 
@@ -82,3 +82,47 @@ def test_graph_knows_labels_and_wider_ones_by_rules(tmp_path: Path) -> None:
     assert made.ancestors("brie") == {"cheese"}
     with pytest.raises(UsageError, match=r"'shelves' of 1 or more arguments; choose of .*shelf"):
         CliRunner().invoke(vocabulary_app, [*ontology, "--labels", "shelves"], catch_exceptions=False)
+
+
+ATTRIBUTES = {
+    "attributes": [
+        {"name": "size", "kind": "number", "units": {"ml": ["millilitre"], "l": []}},
+        {"name": "diet", "kind": "enum", "values": ["vegan", {"id": "organic", "names": ["bio"]}], "several": True},
+        {"name": "origin", "kind": "text", "pattern": "from [a-z]+"},
+    ]
+}
+
+
+def test_check_shows_attributes_and_what_they_read(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.json"
+    path.write_text(json.dumps(ATTRIBUTES))
+    done = CliRunner().invoke(vocabulary_app, ["check", str(path), "--json", "--read", "Bio oil from Italy, 2x500 ml"])
+    told = json.loads(done.stdout)
+    assert (told["labels"], told["deepest"]) == (0, 0)
+    assert told["attributes"] == {
+        "size": "number with a unit: ml, l",
+        "diet": "enum one of 2: vegan, organic, several",
+        "origin": "text matching from [a-z]+",
+    }
+    assert [(each["attribute"], each["value"]) for each in told["read"]] == [
+        ("size", "500 ml"),
+        ("diet", "organic"),
+        ("origin", "from italy"),
+    ]
+    shown = CliRunner().invoke(vocabulary_app, ["check", str(path), "--read", "Oil"])
+    assert "none of its attributes is read in these words" in shown.stdout
+    assert "read" not in json.loads(CliRunner().invoke(vocabulary_app, ["check", str(path), "--json"]).stdout)
+
+
+def test_import_keeps_attributes(tmp_path: Path) -> None:
+    path, out = tmp_path / "attributes.json", tmp_path / "out.json"
+    path.write_text(json.dumps({**ATTRIBUTES, "labels": [{"id": "food"}]}))
+    assert CliRunner().invoke(vocabulary_app, ["import", str(path), "-o", str(out)]).exit_code == 0
+    assert vocabulary.read(out).attributes == vocabulary.read(path).attributes
+
+
+def test_bad_attribute_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.json"
+    path.write_text(json.dumps({"attributes": [{"name": "size", "kind": "length"}]}))
+    with pytest.raises(InvalidVocabulary, match=r"'size': kind is 'length'; choose one of text, enum, number"):
+        CliRunner().invoke(vocabulary_app, ["check", str(path)], catch_exceptions=False)

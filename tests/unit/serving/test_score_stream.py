@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from cli import app
 from features.workspace import Workspace
 from protos.tandem.v1 import ensemble_pb2, types_pb2
 from serving.client import CallFailed, Client
@@ -17,9 +22,14 @@ from tests.unit.serving.replica import served
 
 
 @pytest.fixture(scope="module")
-def client(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def root(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("stream") / "workspace"
     shutil.copytree(trained_workspace.root, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(root: Path) -> Iterator[Client]:
     with served(root, ServeConfig(llm=None, limits=Limits(list_length=5))) as (client, _):
         yield client
 
@@ -75,6 +85,62 @@ def test_each_request_has_its_own_deadline(client: Client) -> None:
     """Together the requests take longer than any one may: none of them is late."""
     requests = [request(f"r{number}", f"Cheese {number}", deadline_ms=5_000) for number in range(30)]
     assert not [reply for reply in client.score_stream(requests) if reply.HasField("failure")]
+
+
+@pytest.fixture
+def run(client: Client, root: Path) -> Callable[[str], tuple[int, list[dict[str, Any]], str]]:
+    """``tandem score --stream`` of these lines: exit code, replies, and what it complains of."""
+
+    def score(lines: str) -> tuple[int, list[dict[str, Any]], str]:
+        (root / "claims.jsonl").write_bytes(lines.encode("utf-8", "surrogateescape"))
+        place = ["--workspace", str(root), "--target", client.target]
+        done = CliRunner().invoke(app, ["score", "--stream", str(root / "claims.jsonl"), *place])
+        return done.exit_code, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    return score
+
+
+Run = Callable[[str], tuple[int, list[dict[str, Any]], str]]
+
+
+def line(**fields: Any) -> str:
+    claim = {"tag": {"item": {"title": fields.pop("title", "Sharp cheddar cheese")}, "tag": "CHEESE"}}
+    return json.dumps({"claims": [claim], **fields}) + "\n"
+
+
+def test_file_of_claims_is_judged_line_by_line(client: Client, run: Run) -> None:
+    code, replies, complaint = run(line(request_id="a") + "\n" + line(title="Milk") + line())
+    assert (code, complaint) == (0, "")
+    assert [reply["request_id"] for reply in replies] == ["a", "line-3", "line-4"]
+    told = client.score(request("x", "Sharp cheddar cheese"))
+    assert replies[0]["judgements"][0]["probability"] == told.judgements[0].probability
+    assert replies[0]["judgements"][0] == replies[2]["judgements"][0]
+
+
+def test_bad_lines_are_named_and_the_others_answered(run: Run) -> None:
+    bad = ["no json\n", '{"claim": []}\n', "\udcff\n", '["a"]\n']
+    lines = line(title=" ") + "".join(bad) + line(request_id="last")
+    code, replies, complaint = run(lines)
+    assert code == 1
+    assert [reply["request_id"] for reply in replies] == ["line-1", "last"]
+    assert replies[0]["failure"]["code"] == "INVALID_ARGUMENT"
+    assert [each.split(" is ")[0] for each in complaint.splitlines()] == [f"line {number}" for number in range(2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--stream", "absent.jsonl"), "absent.jsonl cannot be read"),
+        (("Cheese", "--stream", "absent.jsonl"), "takes its products and claims from the lines"),
+        (("Cheese",), "at least one --tag"),
+        (("--tag", "CHEESE"), "give the product's name"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(client: Client, root: Path, arguments: tuple[str, ...], complaint: str) -> None:
+    place = ["--workspace", str(root), "--target", client.target]
+    done = CliRunner().invoke(app, ["score", *arguments, *place])
+    assert isinstance(done.exception, typer.TyperException)
+    assert complaint in done.exception.format_message()
 
 
 def test_stream_asks_for_the_key(client: Client) -> None:
