@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
+from typing import Final
 
 
 class Polarity(Enum):
@@ -103,6 +105,10 @@ class _Scope:
         return Polarity.JOINED if self.joined else Polarity.NEGATED
 
 
+_TEXTS: Final = 64
+"""The last texts whose mentions are remembered."""
+
+
 class Lexicon:
     """The terms an ontology knows, ready to be found in text. Immutable once made."""
 
@@ -114,15 +120,20 @@ class Lexicon:
                 self._by_first.setdefault(key[0], []).append((key, term))
         for found in self._by_first.values():
             found.sort(key=lambda pair: (-len(pair[0]), pair[1]))
+        # A product is read with what its seller says of it and without, and once more for what its tags imply.
+        self._remembered = lru_cache(_TEXTS)(self._mentions)
 
-    def mentions(self, text: str) -> list[Mention]:
+    def mentions(self, text: str) -> Sequence[Mention]:
         """Every known term in the text, in order, with its polarity."""
+        return self._remembered(text)
+
+    def _mentions(self, text: str) -> tuple[Mention, ...]:
         items = self._items(words(text))
         found = _polarities(items)
         for i in found:
             if items[i].text.split()[-1] in _AILMENTS or _text(items, i + 1) in _AILMENTS:
                 _negate_before(items, i, found)
-        return list(found.values())
+        return tuple(found.values())
 
     def _items(self, tokens: Sequence[str]) -> list[_Item]:
         folded = [singular(token) for token in tokens]

@@ -16,6 +16,8 @@ from graph.rules.syntax import Program
 _TEXT: Final = "product text"
 _SAID: Final = ("category", "department", "product_type")
 """What a seller may say of a product beside its words."""
+_WORDS: Final = "\0words"
+"""No product's id ends with it: names have no control characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,13 @@ def judge_tags(
 ) -> TagJudgement:
     """Judge proposed ``tags`` of a product with these attributes (see items.item_facts); ``source`` proposed them."""
     proposed = [(Fact("proposed_tag", (item_id, tag)), source) for tag in tags]
-    product = graph.extend(item_facts(graph, item_id, attributes), _TEXT, others=proposed)
+    facts, by_words = item_facts(graph, item_id, attributes), item_id
+    if any(attributes.get(name) for name in _SAID):
+        # What the seller says a product is must not speak for a tag: the product's words do. They are read as a second
+        # product beside it, for one extension costs half of two.
+        by_words = f"{item_id}{_WORDS}"
+        facts += item_facts(graph, by_words, {name: value for name, value in attributes.items() if name not in _SAID})
+    product = graph.extend(facts, _TEXT, others=proposed)
     conflicts: dict[str, Proof] = {}
     if product.count("conflict"):  # seldom; cheaper than the question
         for fact in product.query(Fact("conflict", (item_id, "?tag"))):
@@ -48,12 +56,9 @@ def judge_tags(
     for tag in tags:
         if tag not in conflicts and (excluded := knowledge.excludes.get(tag, frozenset()) & contents):
             doubts[tag] = product.prove(Fact("may_contain", (item_id, min(excluded))))
-    if any(attributes.get(name) for name in _SAID):
-        # What the seller says a product is must not speak for a tag: the product's words do.
-        words = {name: value for name, value in attributes.items() if name not in _SAID}
-        product = graph.extend(item_facts(graph, item_id, words), _TEXT)
-        contents = {fact.args[1] for fact in product.query(Fact("may_contain", (item_id, "?x")))}
-    purposes = {fact.args[1] for fact in product.query(Fact("serves", (item_id, "?x")))}
+    if by_words != item_id:
+        contents = {fact.args[1] for fact in product.query(Fact("may_contain", (by_words, "?x")))}
+    purposes = {fact.args[1] for fact in product.query(Fact("serves", (by_words, "?x")))}
     agreement: dict[str, float] = {}
     for tag in tags:
         if tag in conflicts:

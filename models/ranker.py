@@ -33,8 +33,8 @@ class RankerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trees: int = Field(default=300, ge=1, le=5000)
-    """Boosting rounds at most; early stopping on validation NDCG usually ends sooner."""
+    trees: int = Field(default=120, ge=1, le=5000)
+    """Boosting rounds at most; where validation says that fewer do, or data are few, there are fewer."""
     leaves: int = Field(default=12, ge=2, le=1024)
     """Leaves per tree: more fit finer interactions and cost time per score."""
     learning_rate: float = Field(default=0.12, gt=0, le=1)
@@ -49,8 +49,8 @@ class RankerConfig(BaseModel):
     """Shrinks what leaves with little to go by say."""
     truncation: int = Field(default=12, ge=1)
     """Positions whose order LambdaRank optimizes."""
-    patience: int = Field(default=50, ge=1)
-    """Rounds without a better validation NDCG before training stops."""
+    patience: int = Field(default=10, ge=1)
+    """Rounds without a better validation NDCG before a fit that compares parameters stops."""
     seed: int = 7
     threads: int = Field(default=0, ge=0)
     """Threads of training; 0 takes all cores."""
@@ -122,26 +122,32 @@ class LightGBMRanker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binned:
-    """Training and validation data with its values in bins, which cost a fit's time and which several fits share."""
+    """Ranking data with its values in bins, which cost a fit's time and which several fits share.
+
+    ``valid``: what a fit is judged by after each round; None where nothing is held out.
+    """
 
     columns: tuple[str, ...]
     train: lightgbm.Dataset
-    valid: lightgbm.Dataset
+    valid: lightgbm.Dataset | None = None
 
     @staticmethod
-    def of(columns: Sequence[str], train: Ranked, valid: Ranked, threads: int = 0) -> Binned:
-        """From (matrix [n, columns], relevance [n], group sizes) each."""
+    def of(columns: Sequence[str], data: Ranked, threads: int = 0) -> Binned:
+        """From matrix [n, columns], relevance [n] and group sizes."""
         import lightgbm
 
-        data = lightgbm.Dataset(
-            train[0], train[1], group=train[2], feature_name=list(columns), params=_dataset_parameters(threads)
+        matrix, relevance, sizes = data
+        binned = lightgbm.Dataset(
+            matrix, relevance, group=sizes, feature_name=list(columns), params=_dataset_parameters(threads)
         )
-        held = lightgbm.Dataset(valid[0], valid[1], group=valid[2], reference=data, params=_dataset_parameters(threads))
-        return Binned(tuple(columns), data.construct(), held.construct())
+        return Binned(tuple(columns), binned.construct())
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Binned:
-        """With some of the training rows, ascending."""
-        return Binned(self.columns, self.train.subset(rows.tolist()), self.valid)
+    def part(self, train: npt.NDArray[np.int64], valid: npt.NDArray[np.int64]) -> Binned:
+        """To train on some rows and validate on others, each ascending and with whole groups only."""
+        return Binned(self.columns, self._rows(train), self._rows(valid))
+
+    def _rows(self, rows: npt.NDArray[np.int64]) -> lightgbm.Dataset:
+        return self.train.subset(rows.tolist()).construct()
 
 
 def _dataset_parameters(threads: int) -> dict[str, Any]:
@@ -155,8 +161,9 @@ def fit(
     facts: dict[str, Any],
     progress: Callable[[float], None] = lambda _: None,
     unused: Collection[str] = (),
+    rounds: int | None = None,
 ) -> LightGBMRanker:
-    """Train; stop early by NDCG@10 on the validation data.
+    """Train for ``rounds``; without, for at most ``config.trees``, to the best round by NDCG@10 on the validation data.
 
     ``facts`` join the manifest (schema hash, data hash, split). ``unused``: columns no tree may split on.
     """
@@ -179,28 +186,28 @@ def fit(
         "feature_contri": [0.0 if name in unused else 1.0 for name in data.columns] if unused else None,
         "seed": config.seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
     }
+    most = config.trees if rounds is None else rounds
+    judged = [] if data.valid is None or rounds is not None else [data.valid]
 
     def report(environment: Any) -> None:
-        progress((environment.iteration + 1) / config.trees)
+        progress((environment.iteration + 1) / most)
 
+    callbacks: list[Callable[..., Any]] = [report]
+    if judged:
+        callbacks.append(lightgbm.early_stopping(config.patience, verbose=False))
     booster = lightgbm.train(
-        parameters,
-        data.train,
-        num_boost_round=config.trees,
-        valid_sets=[data.valid],
-        callbacks=[lightgbm.early_stopping(config.patience, verbose=False), report],
+        parameters, data.train, num_boost_round=most, valid_sets=judged or None, callbacks=callbacks
     )
+    best = booster.best_iteration if judged else booster.current_iteration()
     manifest = {
         "columns": list(data.columns),
         "parameters": config.model_dump(),
-        "rounds": booster.best_iteration,
-        "validation_ndcg@10": booster.best_score["valid_0"]["ndcg@10"],
+        "rounds": best,
+        "validation_ndcg@10": booster.best_score["valid_0"]["ndcg@10"] if judged else None,
         "versions": artifacts.package_versions("lightgbm", "numpy"),
         **facts,
     }
     # Kept at its best round, so that loading needs no note of it.
-    return LightGBMRanker(
-        lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration)), manifest
-    )
+    return LightGBMRanker(lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best)), manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 _QUANTITY = re.compile(
@@ -16,6 +17,7 @@ _TAIL = re.compile(r"[\s,;:.\-/]+$")
 _MEANINGFUL_WORDS = 4
 
 
+@lru_cache(64)  # a request needs it three times
 def embedding_text(title: str, text: str | None) -> str:
     """What a vector should say of an item: its title, and its text where that is more than packaging facts.
 

@@ -32,7 +32,7 @@ class TrainConfig(BaseModel):
     """Households the LLM is asked about; each costs about 250 prompt tokens."""
     repeats: Literal["measure", "always", "never"] = "measure"
     """Whether items a user had may be recommended again; ``measure`` decides by the share of repeats in the data."""
-    train_sessions: int = Field(default=24_000, ge=10)
+    train_sessions: int = Field(default=14_000, ge=10)
     """Targets (baskets, or a user's weeks) the ranker learns from at most, 200 candidates each."""
     valid_sessions: int = Field(default=5_000, ge=10)
     test_sessions: int = Field(default=5_000, ge=10)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -29,8 +30,7 @@ from training.ranking import (
     Targets,
     best_rows,
     build_groups,
-    in_time,
-    informative,
+    informs,
     measure_repeats,
     some,
 )
@@ -45,7 +45,7 @@ REPEATS_FROM: Final = 0.1
 SEARCH_TARGETS: Final = 5_000
 """Targets on which parameters are compared before the chosen ones are fitted on all."""
 SEARCH_TREES: Final = 40
-SEARCH_BOOSTING: Final = {"learning_rate": 0.3, "patience": 10}
+SEARCH_RATE: Final = 0.3
 """Quick fits, large steps: what is compared differs by far more than these cost."""
 _CHUNK: Final = 500
 _TAG_NAMES: Final = tuple(column.name for column in TAG_COLUMNS)
@@ -114,6 +114,11 @@ class Tandem:
         other = replace(self, ranker=self.trial.other, trial=None)
         return (self.trial.gain, self, other) if self.trial.kept else (self.trial.gain, other, self)
 
+    @property
+    def new_items(self) -> Tandem:
+        """The same ranker over candidates a user has not had, as where repeats are not recommended."""
+        return replace(self, repeats=False, trial=None)
+
     def groups(self, targets: Targets, progress: Progress = lambda *_: None) -> Groups:
         """Candidates, features and relevance of the targets, with their whole histories."""
         return _groups(
@@ -170,7 +175,10 @@ def fit_ranker(
     facts: Mapping[str, Any],
     progress: Progress = lambda *_: None,
 ) -> Tandem:
-    """Choose parameters on the validation targets, fit on the training targets, stop early by validation NDCG@10.
+    """Choose parameters on the validation targets, then fit on training and validation targets together.
+
+    The validation targets are the nearest in time to what will be asked for. Figures on them, here and in the manifest,
+    are of rankers that did not see them.
 
     ``table``: of the catalog; what it learned of neighbours and hazards is learned anew for each view.
     """
@@ -183,39 +191,31 @@ def fit_ranker(
         protocol.events,
         np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
     )
-    train, since = _training_targets(config, protocol, views)
-    valid = in_time(some(protocol.valid, config.valid_sessions, config.seed + 1))
-
-    def groups(name: str, targets: Targets, since: npt.NDArray[np.int64]) -> Groups:
-        built = _groups(
-            protocol, views, targets, since, repeats, lambda done: progress(f"ranker: {name} features", done)
-        )
-        return informative(built)
-
-    learn = groups("train", train, since)
-    stop = groups("valid", valid, protocol.since(valid))
-    data = ranker.Binned.of(
-        RANKING_NAMES,
-        (learn.matrix, learn.relevance, learn.sizes),
-        (stop.matrix, stop.relevance, stop.sizes),
-        config.ranker.threads,
-    )
-    chosen = search(config.ranker, data, learn.sizes, progress) if config.search else config.ranker
+    targets, since, validates = _targets(config, protocol, views)
+    asked = {"train": int((~validates).sum()), "valid": int(validates.sum())}
+    every = _groups(protocol, views, targets, since, repeats, lambda done: progress("ranker: features", done))
+    informing = informs(every)
+    every, validates = every.keep(informing), validates[informing]
+    data = ranker.Binned.of(RANKING_NAMES, (every.matrix, every.relevance, every.sizes), config.ranker.threads)
+    chosen, rounds, validation = choose(config, data, every.sizes, validates, progress)
     facts = {
         "schema_hash": schema_hash(),
         "protocol": protocol.name,
-        "targets": {"train": len(train), "valid": len(valid)},
+        "targets": asked,
         "candidates": CANDIDATES,
         "repeats": repeats,
+        "validation_ndcg@10": validation,
         **facts,
     }
-    fitted = ranker.fit(chosen, data, facts, lambda done: progress("ranker: boosting", done))
+
+    def fit(data: ranker.Binned, name: str, unused: Collection[str] = ()) -> LightGBMRanker:
+        return ranker.fit(chosen, data, facts, lambda done: progress(f"ranker: {name}", done), unused, rounds)
+
+    fitted = fit(data, "boosting")
     trial = None
     if table.tags:
-        plain = ranker.fit(
-            chosen, data, facts, lambda done: progress("ranker: boosting without tags", done), unused=_TAG_NAMES
-        )
-        gain = _gain(fitted, plain, stop, config.seed)
+        plain = fit(data, "boosting without tags", _TAG_NAMES)
+        gain = _gain(fit, data, every, validates, config.seed)
         kept = gain.low > 0
         fitted, other = (fitted, plain) if kept else (plain, fitted)
         fitted.manifest["tags"] = {"kept": kept, "validation": {"ndcg@10": gain.to_dict()}}
@@ -223,43 +223,81 @@ def fit_ranker(
     return Tandem(protocol, views, fitted, repeats, trial)
 
 
-def _gain(model: LightGBMRanker, other: LightGBMRanker, groups: Groups, seed: int) -> Interval:
-    """How much better one orders the candidates of the same targets than the other, in NDCG@10."""
-    relevant = groups.relevance > 0
-    owner = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
-    wanted = ItemSets.build(owner[relevant], groups.rows[relevant], len(groups.sizes))
-    own, others = (
-        per_target(best_rows(groups, one.predict(groups.matrix), 10), wanted, 10)["ndcg@10"] for one in (model, other)
+def _gain(
+    fit: Callable[[ranker.Binned, str, Collection[str]], LightGBMRanker],
+    data: ranker.Binned,
+    groups: Groups,
+    validates: npt.NDArray[np.bool_],
+    seed: int,
+) -> Interval:
+    """How much better rankers that read tags order validation targets, which neither saw, in NDCG@10."""
+    part = data.part(*(np.flatnonzero(np.repeat(mask, groups.sizes)) for mask in (~validates, validates)))
+    held = groups.keep(validates)
+    relevant = held.relevance > 0
+    owner = np.repeat(np.arange(len(held.sizes)), held.sizes)
+    wanted = ItemSets.build(owner[relevant], held.rows[relevant], len(held.sizes))
+    tagged, plain = (
+        per_target(best_rows(held, fit(part, "trying tags", unused).predict(held.matrix), 10), wanted, 10)["ndcg@10"]
+        for unused in ((), _TAG_NAMES)
     )
-    return bootstrap(own - others, seed)
+    return bootstrap(tagged - plain, seed)
 
 
-def search(config: RankerConfig, data: ranker.Binned, sizes: npt.NDArray[np.int32], progress: Progress) -> RankerConfig:
-    """The best on validation of a few regularizations, compared on a part of the training data.
+def choose(
+    config: TrainConfig,
+    data: ranker.Binned,
+    sizes: npt.NDArray[np.int32],
+    validates: npt.NDArray[np.bool_],
+    progress: Progress,
+) -> tuple[RankerConfig, int, float | None]:
+    """Parameters, rounds and the NDCG@10 they had on validation, by quick fits on a part of the training targets.
 
-    ``sizes``: rows of each training target.
+    ``sizes`` [targets]: rows of each; ``validates`` [targets]: which judge and do not train here. The final fit trains
+    on these too, so nothing is left to stop it: it takes the rounds that were best here, at its own smaller steps, in
+    proportion to the targets it has, and at most ``config.ranker.trees``. Without anything to judge by it takes all.
     """
-    part = data.part(_rows_of_some(sizes, SEARCH_TARGETS))
-    best, chosen = -1.0, config
-    for number, change in enumerate(ranker.VARIANTS):
-        progress("ranker: choosing parameters", number / len(ranker.VARIANTS))
-        variant = config.model_copy(update=change)
-        quick = variant.model_copy(update={**SEARCH_BOOSTING, "trees": min(config.trees, SEARCH_TREES)})
-        score = float(ranker.fit(quick, part, {}).manifest["validation_ndcg@10"])
-        if score > best:
-            best, chosen = score, variant
-    return chosen
+    own = config.ranker
+    if not validates.any() or validates.all():
+        return own, own.trees, None
+    train = np.flatnonzero(~validates)
+    # Every so manieth: spread over time as all of them are.
+    few = train[np.linspace(0, len(train) - 1, min(SEARCH_TARGETS, len(train))).astype(np.int64)]
+    asked = np.zeros(len(sizes), bool)
+    asked[few] = True
+    part = data.part(*(np.flatnonzero(np.repeat(mask, sizes)) for mask in (asked, validates)))
+    best, chosen, rounds = -1.0, own, own.trees
+    variants = ranker.VARIANTS if config.search else ({},)
+    for number, change in enumerate(variants):
+        progress("ranker: choosing parameters", number / len(variants))
+        variant = own.model_copy(update=change)
+        quick = variant.model_copy(update={"learning_rate": SEARCH_RATE, "trees": min(own.trees, SEARCH_TREES)})
+        found = ranker.fit(quick, part, {}).manifest
+        if found["validation_ndcg@10"] > best:
+            best, chosen = float(found["validation_ndcg@10"]), variant
+            steps = SEARCH_RATE / own.learning_rate * len(sizes) / len(few)
+            rounds = min(own.trees, math.ceil(found["rounds"] * steps))
+    return chosen, rounds, best
 
 
-def _rows_of_some(sizes: npt.NDArray[np.int32], targets: int) -> npt.NDArray[np.int64]:
-    """Rows of every so manieth target, ``targets`` at most: spread over time as all of them are."""
-    keep = np.zeros(len(sizes), bool)
-    keep[np.linspace(0, len(sizes) - 1, min(targets, len(sizes))).astype(np.int64)] = True
-    return np.flatnonzero(np.repeat(keep, sizes))
+def _targets(
+    config: TrainConfig, protocol: Protocol, views: Views
+) -> tuple[Targets, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Training and validation targets by time, the first event each may see, and which validate."""
+    train, train_since = _training_targets(config, protocol, views)
+    valid = some(protocol.valid, config.valid_sessions, config.seed + 1)
+    targets = _together(train, valid)
+    since = np.concatenate((train_since, protocol.since(valid)))
+    order = np.argsort(targets.time, kind="stable")
+    return targets.take(order), since[order], order >= len(train)
+
+
+def _together(one: Targets, other: Targets) -> Targets:
+    columns = ("user", "time", "start", "end")
+    return Targets(*(np.concatenate((getattr(one, name), getattr(other, name))) for name in columns))
 
 
 def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> tuple[Targets, npt.NDArray[np.int64]]:
-    """Targets with whole histories and some with shortened ones, by time; and the first event each may see."""
+    """Targets with whole histories, then some with shortened ones; and the first event each may see."""
     known = protocol.train
     if views.times:
         # Before the first view there are no neighbours and no hazards: such targets would teach to do without.
@@ -267,12 +305,8 @@ def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> 
         known = known.take(late) if late.any() else known
     whole = some(known, config.train_sessions, config.seed)
     short = some(known, int(len(whole) * SHORTENED), config.seed + 3)
-    targets = Targets(
-        *(np.concatenate((getattr(whole, name), getattr(short, name))) for name in ("user", "time", "start", "end"))
-    )
     since = np.concatenate((protocol.since(whole), truncated_at_random(protocol, short, config.seed)))
-    order = np.argsort(targets.time, kind="stable")
-    return targets.take(order), since[order]
+    return _together(whole, short), since
 
 
 def _wanted(protocol: Protocol, targets: Targets, repeats: bool) -> ItemSets:

@@ -54,6 +54,13 @@ class Groups:
     sizes: npt.NDArray[np.int32]
     missed: npt.NDArray[np.int32]
 
+    def keep(self, mask: npt.NDArray[np.bool_]) -> Groups:
+        """The targets that ``mask`` [targets] is true for."""
+        if mask.all():
+            return self
+        rows = np.repeat(mask, self.sizes)
+        return Groups(self.matrix[rows], self.rows[rows], self.relevance[rows], self.sizes[mask], self.missed[mask])
+
 
 def build_groups(
     history: Callable[[int], History],
@@ -118,17 +125,12 @@ def some(targets: Targets, most: int, seed: int) -> Targets:
     return targets.take(np.sort(np.random.default_rng(seed).choice(len(targets), most, replace=False)))
 
 
-def informative(groups: Groups) -> Groups:
-    """Only targets with a relevant candidate: LambdaRank learns nothing from the others."""
+def informs(groups: Groups) -> npt.NDArray[np.bool_]:
+    """Whether a target has a relevant candidate [targets]: LambdaRank learns nothing from the others."""
+    before = np.r_[0, np.cumsum(groups.relevance)]
     ends = np.cumsum(groups.sizes)
-    starts = ends - groups.sizes
-    keep = np.array([bool(groups.relevance[a:b].any()) for a, b in zip(starts, ends)], bool)
-    if keep.all():
-        return groups
-    rows = np.repeat(keep, groups.sizes)
-    return Groups(
-        groups.matrix[rows], groups.rows[rows], groups.relevance[rows], groups.sizes[keep], groups.missed[keep]
-    )
+    found: npt.NDArray[np.bool_] = before[ends] > before[ends - groups.sizes]
+    return found
 
 
 def measure_repeats(events: EventArrays) -> float:

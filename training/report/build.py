@@ -11,6 +11,7 @@ import polars as pl
 
 from training.baselines.tune import Tuned
 from training.metrics import (
+    KS,
     FloatArray,
     all_metrics,
     beyond_accuracy,
@@ -30,8 +31,23 @@ EXPLORE: Final = "ndcg@10/explore"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NewItems:
+    """Every model asked for items a target's user has not had: lists [targets, k], and how baselines were tuned for it.
+
+    A list of repeats cannot hit a new item whatever its order of new ones, so the explore split of whole lists says how
+    many new items they hold. This says how well they are ordered.
+    """
+
+    rows: Mapping[str, IntArray]
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """One protocol's test: its targets, what they want and had, and the lists of every model [targets, k]."""
+    """One protocol's test: its targets, what they want and had, and the lists of every model [targets, k].
+
+    ``new``: None where whole lists hold new items only.
+    """
 
     protocol: Protocol
     targets: Targets
@@ -39,6 +55,7 @@ class Outcome:
     had: ItemSets
     rows: Mapping[str, IntArray]
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    new: NewItems | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,12 +93,13 @@ def build(
         outcome.protocol.name: _protocol(outcome, own, facts.seed) for outcome, own in zip(outcomes, values)
     }
     protocols |= {name: {"skipped": reason} for name, reason in skipped.items()}
-    result: dict[str, Any] = {"models": {}, "gain": None}
+    result: dict[str, Any] = {"models": {}, "gain": None, "new_items": None}
     if outcomes:
         main, first = outcomes[0], protocols[outcomes[0].protocol.name]
         result = {
             "models": first["models"],
             "gain": first["gain"],
+            "new_items": first["new_items"],
             "protocol": main.protocol.name,
             "beyond_accuracy": {
                 name: beyond_accuracy(rows, main.had, main.protocol.items, facts.category, 10)
@@ -113,15 +131,13 @@ def _protocol(outcome: Outcome, values: Mapping[str, Mapping[str, FloatArray]], 
         "targets": int((outcome.wanted.sizes > 0).sum()),
         "models": {name: means(own) for name, own in values.items()},
         "gain": _gain(values, seed),
+        "new_items": None if outcome.new is None else _new_items(outcome, outcome.new, seed),
         "lift": {
             name: {MAIN_METRIC: _interval(values[SYSTEM][MAIN_METRIC] - own[MAIN_METRIC], seed)}
             for name, own in values.items()
             if name != SYSTEM
         },
-        "tuned": {
-            name: {"parameters": dict(tuned.recommender.parameters), "tried": len(tuned.tried)}
-            for name, tuned in outcome.tuned.items()
-        },
+        "tuned": _tuned(outcome.tuned),
     }
     if new.any() and not new.all():
         result["without_history"] = {
@@ -132,6 +148,32 @@ def _protocol(outcome: Outcome, values: Mapping[str, Mapping[str, FloatArray]], 
             },
         }
     return result
+
+
+def _tuned(found: Mapping[str, Tuned]) -> dict[str, Any]:
+    return {
+        name: {"parameters": dict(tuned.recommender.parameters), "tried": len(tuned.tried)}
+        for name, tuned in found.items()
+    }
+
+
+def _new_items(outcome: Outcome, new: NewItems, seed: int) -> dict[str, Any]:
+    """Metrics on what the targets want and never had, of lists of such items, and the gain over the best baseline."""
+    wanted = outcome.wanted.keep(~outcome.wanted.inside(outcome.had))
+    values = {
+        name: {metric: column for k in KS for metric, column in per_target(rows, wanted, k).items()}
+        for name, rows in new.rows.items()
+    }
+    best = _best(values, MAIN_METRIC)
+    return {
+        "targets": int((wanted.sizes > 0).sum()),
+        "models": {name: means(own) for name, own in values.items()},
+        "gain": {
+            "best_baseline": best,
+            **{metric: _interval(values[SYSTEM][metric] - values[best][metric], seed) for metric in GAINS},
+        },
+        "tuned": _tuned(new.tuned),
+    }
 
 
 def _best(values: Mapping[str, Mapping[str, FloatArray]], metric: str) -> str:

@@ -8,7 +8,17 @@ from typing import Any, Final
 
 from training.report import svg
 from training.report.build import SYSTEM
-from training.report.table import COLUMNS, SPLITS, TITLES, bias_sentence, gain_sentence, number, span, tags_sentence
+from training.report.table import (
+    COLUMNS,
+    SPLITS,
+    TITLES,
+    bias_sentence,
+    gain_sentence,
+    new_items_sentence,
+    number,
+    span,
+    tags_sentence,
+)
 
 _FEATURES: Final = 20
 _DASHES: Final = ("none", "6 3", "2 3", "8 3 2 3", "1 4", "12 4", "10 2 2 2 2 2", "4 6")
@@ -114,7 +124,27 @@ def _protocol(name: str, protocol: Mapping[str, Any]) -> str:
     return (
         f"<p>{_ABOUT[name]} {told}.</p>{table}<p>{escape(gain_sentence(protocol['gain']))}</p>"
         f"<h3>Lift over the baselines</h3>{lift}"
-        f'<p class="soft">Chosen on validation: {escape(tuned or "nothing to choose")}.</p>{_newcomers(protocol)}'
+        f'<p class="soft">Chosen on validation: {escape(tuned or "nothing to choose")}.</p>{_new_items(protocol)}'
+        f"{_newcomers(protocol)}"
+    )
+
+
+def _new_items(protocol: Mapping[str, Any]) -> str:
+    found = protocol["new_items"]
+    if found is None:
+        return ""
+    table = data_table(
+        f"Means over the {found['targets']} targets that want something their user never had.",
+        ("model", *COLUMNS),
+        (
+            (model, [number(values[column]) for column in COLUMNS], model == SYSTEM)
+            for model, values in found["models"].items()
+        ),
+    )
+    return (
+        "<h3>Asked for new items</h3><p>The lists above are mostly repeats: their explore column counts how many new "
+        "items they hold. Here every model is asked for items the user never had, baselines tuned for that on "
+        f"validation.</p>{table}<p>{escape(new_items_sentence(found))}</p>"
     )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from typing import Protocol as Port
@@ -19,9 +20,19 @@ from training.baselines.base import Baskets, Recommender
 from training.baselines.tune import TUNING_TARGETS, Tuned, baselines_for, tune
 from training.materialize import Progress, load_events
 from training.metrics import Interval, all_metrics, bootstrap, means
-from training.protocols import IntArray, Protocol, next_basket, temporal, truncated
+from training.protocols import IntArray, ItemSets, Protocol, next_basket, temporal, truncated
 from training.ranking import Targets
-from training.report.build import GAINS, MAIN_METRIC, SYSTEM, BucketOutcome, Facts, Outcome, build, categories
+from training.report.build import (
+    GAINS,
+    MAIN_METRIC,
+    SYSTEM,
+    BucketOutcome,
+    Facts,
+    NewItems,
+    Outcome,
+    build,
+    categories,
+)
 
 K: Final = 20
 MOST_TARGETS: Final = 5_000
@@ -30,6 +41,10 @@ MOST_TARGETS: Final = 5_000
 
 class System(Recommender, Port):
     """The system under test: a recommender that may say what its features are worth."""
+
+    @property
+    def new_items(self) -> Recommender:
+        """Itself, asked for what a user has not had."""
 
     @property
     def importance(self) -> Mapping[str, float]:
@@ -74,10 +89,18 @@ def evaluate_ranking(
             skipped[protocol.name] = protocol.reason
             continue
         tuned = _tune(protocol, repeats, tuning_targets, clock)
+        # Where nothing is shown again every list is one of new items already.
+        tuned_new = _tune(protocol, False, tuning_targets, clock, " on new items") if repeats else {}
         with clock.step(f"{protocol.name}: fit {SYSTEM}"):
             system = system_factory(protocol)
-        models = {**{name: one.recommender for name, one in tuned.items()}, SYSTEM: system}
-        outcomes.append(_outcome(protocol, models, tuned, repeats, most_targets, seed, clock))
+        models = {**_recommenders(tuned), SYSTEM: system}
+        outcome = _outcome(protocol, models, tuned, repeats, most_targets, seed, clock)
+        if repeats:
+            models_new = {**_recommenders(tuned_new), SYSTEM: system.new_items}
+            rows_new = _ask_all(models_new, protocol, outcome.targets, clock, " for new items")
+            _only_new(rows_new, outcome.had)
+            outcome = replace(outcome, new=NewItems(rows_new, tuned_new))
+        outcomes.append(outcome)
         if system.tags is not None:
             with clock.step(f"{protocol.name}: with and without tags"):
                 tags[protocol.name] = _tags(*system.tags, outcomes[-1], seed)
@@ -116,14 +139,28 @@ class _Clock:
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
 
-def _tune(protocol: Protocol, repeats: bool, most: int, clock: _Clock) -> dict[str, Tuned]:
+def _tune(protocol: Protocol, repeats: bool, most: int, clock: _Clock, what: str = "") -> dict[str, Tuned]:
     baskets = Baskets(protocol)
     tuned: dict[str, Tuned] = {}
     chosen = baselines_for(repeats)
     for number, baseline in enumerate(chosen):
-        with clock.step(f"{protocol.name}: tune {baseline.name}", number / len(chosen)):
+        with clock.step(f"{protocol.name}: tune {baseline.name}{what}", number / len(chosen)):
             tuned[baseline.name] = tune(baseline, baskets, repeats, most)
     return tuned
+
+
+def _recommenders(tuned: Mapping[str, Tuned]) -> dict[str, Recommender]:
+    return {name: one.recommender for name, one in tuned.items()}
+
+
+def _ask_all(
+    models: Mapping[str, Recommender], protocol: Protocol, targets: Targets, clock: _Clock, what: str = ""
+) -> dict[str, IntArray]:
+    rows = {}
+    for number, (name, model) in enumerate(models.items()):
+        with clock.step(f"{protocol.name}: ask {name}{what}", number / len(models)):
+            rows[name] = ask(model, targets, protocol.items)
+    return rows
 
 
 def _outcome(
@@ -141,11 +178,7 @@ def _outcome(
     wanted, had = protocol.wanted_sets(targets), protocol.had_sets(targets)
     if not repeats:
         wanted = wanted.keep(~wanted.inside(had))
-    rows = {}
-    for number, (name, model) in enumerate(models.items()):
-        with clock.step(f"{protocol.name}: ask {name}", number / len(models)):
-            rows[name] = ask(model, targets, protocol.items)
-    return Outcome(protocol, targets, wanted, had, rows, tuned)
+    return Outcome(protocol, targets, wanted, had, _ask_all(models, protocol, targets, clock), tuned)
 
 
 def _tags(validation: Interval, tagged: Recommender, plain: Recommender, outcome: Outcome, seed: int) -> dict[str, Any]:
@@ -189,6 +222,13 @@ def ask(model: Recommender, targets: Targets, items: int, since: IntArray | None
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
         raise ValueError(f"{model.name} recommended an item twice in one list")
     return rows
+
+
+def _only_new(rows: Mapping[str, IntArray], had: ItemSets) -> None:
+    """Raises ValueError where a list of new items holds one that its user had."""
+    for name, lists in rows.items():
+        if had.contains(lists).any():
+            raise ValueError(f"{name} was asked for new items and recommended some that users had")
 
 
 def code_revision() -> str:

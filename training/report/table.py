@@ -24,6 +24,9 @@ def render(result: Mapping[str, Any]) -> RenderableType:
             parts.append(Text(f"{TITLES[name]}: not run, {protocol['skipped']}\n"))
             continue
         parts += [_models(TITLES[name], protocol), Text(gain_sentence(protocol["gain"]) + "\n")]
+        if protocol["new_items"] is not None:
+            parts += [_new_items(TITLES[name], protocol["new_items"])]
+            parts += [Text(new_items_sentence(protocol["new_items"]) + "\n")]
         if name in result["tags"]:
             parts.append(Text(tags_sentence(result["tags"][name]) + "\n"))
     if result["buckets"]:
@@ -53,6 +56,15 @@ def gain_sentence(gain: Mapping[str, Any]) -> str:
     return sentence + " (paired bootstrap, 95 %)."
 
 
+def new_items_sentence(found: Mapping[str, Any]) -> str:
+    """What the system gains over the best baseline where both are asked for new items only."""
+    gain = found["gain"]
+    return (
+        f"Asked for new items only, gain over {gain['best_baseline']} in NDCG@10: {span(gain['ndcg@10'])}, in "
+        f"Recall@10: {span(gain['recall@10'])} (paired bootstrap, 95 %)."
+    )
+
+
 def tags_sentence(tags: Mapping[str, Any]) -> str:
     """What published tags are worth to the ranker, and whether it uses them."""
     return (
@@ -80,6 +92,14 @@ def _models(title: str, protocol: Mapping[str, Any]) -> Table:
     for name, values in protocol["models"].items():
         style = "bold" if name == SYSTEM else ""
         table.add_row(name, *(number(values[column]) for column in (*COLUMNS, *SPLITS)), style=style)
+    return table
+
+
+def _new_items(title: str, found: Mapping[str, Any]) -> Table:
+    table = _table(f"{title}, asked for items never had: {found['targets']} targets", ("model", *COLUMNS))
+    for name, values in found["models"].items():
+        style = "bold" if name == SYSTEM else ""
+        table.add_row(name, *(number(values[column]) for column in COLUMNS), style=style)
     return table
 
 

@@ -80,6 +80,8 @@ def parameters(result: Mapping[str, Any]) -> dict[str, str]:
     for protocol, part in result["protocols"].items():
         for name, tuned in part.get("tuned", {}).items():
             found |= {f"{protocol}.{name}.{key}": str(value) for key, value in tuned["parameters"].items()}
+        for name, tuned in (part.get("new_items") or {}).get("tuned", {}).items():
+            found |= {f"{protocol}.new_items.{name}.{key}": str(value) for key, value in tuned["parameters"].items()}
     return {**found, "repeats": str(result["repeats"]), "seed": str(result["seed"])}
 
 
@@ -88,6 +90,11 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     named = {name: part for name, part in result["protocols"].items() if "skipped" not in part}
     parts: dict[str, Any] = {
         name: {"models": part["models"], "gain": part["gain"], "facts": part["facts"]} for name, part in named.items()
+    }
+    parts["new_items"] = {
+        name: {"models": part["new_items"]["models"], "gain": part["new_items"]["gain"]}
+        for name, part in named.items()
+        if part["new_items"] is not None
     }
     parts["buckets"] = {f"{bucket['baskets']} baskets": bucket["models"][SYSTEM] for bucket in result["buckets"]}
     parts["beyond_accuracy"] = result.get("beyond_accuracy", {})

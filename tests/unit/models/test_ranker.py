@@ -30,9 +30,15 @@ def data(groups: int, seed: int) -> tuple[FloatMatrix, npt.NDArray[np.int32], np
 CONFIG = RankerConfig(trees=40, min_leaf=10, threads=2)
 
 
+def binned(train: int, valid: int) -> Binned:
+    """The last ``valid`` of ``train + valid`` groups validate."""
+    rows = np.arange((train + valid) * GROUP)
+    return Binned.of(COLUMNS, data(train + valid, 1)).part(rows[: train * GROUP], rows[train * GROUP :])
+
+
 def train(seen: list[float] | None = None) -> LightGBMRanker:
     progress = seen.append if seen is not None else lambda _: None
-    return fit(CONFIG, Binned.of(COLUMNS, data(80, 1), data(30, 2)), {"schema_hash": "abc", "data_hash": "d"}, progress)
+    return fit(CONFIG, binned(80, 30), {"schema_hash": "abc", "data_hash": "d"}, progress)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,36 @@ def test_the_manifest_says_how_it_was_trained(ranker: LightGBMRanker) -> None:
     assert ranker.manifest["data_hash"] == "d"
     assert 0 < ranker.manifest["validation_ndcg@10"] <= 1
     assert set(ranker.manifest["versions"]) == {"lightgbm", "numpy"}
+
+
+def test_rounds_asked_for_are_trained_whatever_validation_says() -> None:
+    """And without anything held out the manifest has no figure."""
+    alone = Binned.of(COLUMNS, data(80, 1))
+    longer = CONFIG.model_copy(update={"patience": 1})
+    for found in (
+        fit(longer, binned(80, 30), {}, rounds=25),
+        fit(longer, alone, {}, rounds=25),
+    ):
+        assert found.manifest["rounds"] == 25
+        assert found.manifest["validation_ndcg@10"] is None
+    assert fit(CONFIG, alone, {}).manifest["rounds"] == CONFIG.trees
+
+
+def test_a_part_trains_on_its_rows_alone() -> None:
+    """Whatever else is in the bins: the same trees as where the other rows mean something else."""
+    matrix, relevance, sizes = data(110, 1)
+    other = relevance.copy()
+    other[80 * GROUP :] = 1 - other[80 * GROUP :]
+    rows = np.arange(80 * GROUP)
+    one, two = (
+        fit(CONFIG, Binned.of(COLUMNS, (matrix, each, sizes)).part(rows, rows), {}, rounds=10)
+        for each in (relevance, other)
+    )
+    assert one.predict(matrix).tobytes() == two.predict(matrix).tobytes()
+    assert (
+        one.predict(matrix).tobytes()
+        != fit(CONFIG, Binned.of(COLUMNS, (matrix, other, sizes)), {}, rounds=10).predict(matrix).tobytes()
+    )
 
 
 def test_no_rows_have_no_scores(ranker: LightGBMRanker) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from features.itemtags import PUBLISHED
 from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
-from models.ranker import VARIANTS, RankerConfig
+from models.ranker import VARIANTS, Binned, Ranked, RankerConfig, fit
 from tests.unit.features.shop import (
     CONFIG,
     START,
@@ -32,7 +34,7 @@ from tests.unit.features.shop import (
 )
 from training.config import TrainConfig
 from training.evaluate import baselines
-from training.fit import SHORTENED, Tandem, Views, fit_ranker
+from training.fit import SEARCH_TARGETS, SEARCH_TREES, SHORTENED, Tandem, Views, choose, fit_ranker
 from training.materialize import build_item_table, event_arrays, training_view
 from training.metrics import bootstrap, per_target
 from training.protocols import BUCKETS, Protocol, next_basket, temporal, truncated_at_random
@@ -209,6 +211,18 @@ def test_recommendations_are_the_best_scored_candidates(fitted: Tandem) -> None:
         assert set(cold[number].tolist()) - {-1} <= set(fitted.views.at(time).popular_at(time).tolist())
 
 
+def test_asked_for_new_items_it_orders_those_alone(fitted: Tandem) -> None:
+    """By the same ranker, among the candidates of a catalog without repeats."""
+    protocol, targets = fitted.protocol, some(fitted.protocol.test, 6, seed=3)
+    new = fitted.new_items
+    assert new.ranker is fitted.ranker
+    found = new.recommend(targets, 10)
+    assert not protocol.had_sets(targets).contains(found).any()
+    assert (found >= 0).all()
+    groups = new.groups(targets)
+    assert found.tolist() == best_rows(groups, fitted.ranker.predict(groups.matrix), 10).tolist()
+
+
 def test_the_ranker_says_what_it_was_fitted_on(fitted: Tandem) -> None:
     manifest = fitted.ranker.manifest
     assert tuple(manifest["columns"]) == RANKING_NAMES
@@ -227,6 +241,74 @@ def test_parameters_are_chosen_among_the_variants(real: Journey) -> None:
     chosen = fit_ranker(config, protocol, real.table, True, {}).parameters
     assert any(all(chosen[name] == value for name, value in variant.items()) for variant in VARIANTS)
     assert (chosen["trees"], chosen["learning_rate"]) == (8, QUICK.ranker.learning_rate)
+
+
+def contradicting(train: int, valid: int, seed: int = 1) -> tuple[Ranked, npt.NDArray[np.bool_]]:
+    """Groups of ten whose highest is wanted where they train and whose lowest where they validate.
+
+    The second column tells the two apart: who trains on both gets both right.
+    """
+    rng = np.random.default_rng(seed)
+    validates = np.arange(train + valid) >= train
+    value = rng.normal(size=(train + valid, 10)).astype(np.float32)
+    wanted = np.where(validates[:, None], -value, value)
+    relevance = (wanted == wanted.max(axis=1, keepdims=True)).astype(np.int32)
+    matrix = np.stack((value.ravel(), np.repeat(validates, 10).astype(np.float32)), axis=1)
+    return (matrix, relevance.ravel(), np.full(train + valid, 10, np.int32)), validates
+
+
+def test_what_validates_does_not_train_what_it_judges() -> None:
+    """The figure is that of a ranker that takes the validation targets for training ones; a fit on all gets both."""
+    ranked, validates = contradicting(300, 100)
+    data = Binned.of(("value", "validates"), ranked, threads=1)
+    config = QUICK.model_copy(update={"ranker": RankerConfig(trees=30, min_leaf=5, column_share=1, threads=1)})
+    chosen, _, figure = choose(config, data, ranked[2], validates, lambda *_: None)
+    # One wanted of ten: by chance NDCG is the mean of 1 / log2(1 + rank), .454; the lowest place has .289.
+    assert figure is not None
+    assert figure < 0.4
+    assert chosen == config.ranker
+    scores = fit(chosen, data, {}, rounds=30).predict(ranked[0]).reshape(-1, 10)
+    first = ranked[1].reshape(-1, 10)[np.arange(len(scores)), scores.argmax(axis=1)]
+    assert first[validates].mean() > 0.8
+    assert first[~validates].mean() > 0.8
+
+
+def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
+    """What was best on a part, at the final fit's smaller steps, times how much more there is."""
+    ranked, _ = contradicting(SEARCH_TARGETS + 1_000, 0)
+    validates = np.arange(len(ranked[2])) % 6 == 0
+    data = Binned.of(("value", "validates"), ranked, threads=1)
+    for trees in (40, 500):
+        own = RankerConfig(trees=trees, min_leaf=5, learning_rate=0.1, column_share=1, threads=1)
+        chosen, rounds, figure = choose(
+            QUICK.model_copy(update={"ranker": own}), data, ranked[2], validates, lambda *_: None
+        )
+        few = np.flatnonzero(~validates)
+        rows = [np.flatnonzero(np.repeat(mask, 10)) for mask in (~validates, validates)]
+        assert len(few) == SEARCH_TARGETS
+        quick = fit(own.model_copy(update={"learning_rate": 0.3, "trees": SEARCH_TREES}), data.part(*rows), {})
+        assert quick.manifest["rounds"] > 1
+        steps = quick.manifest["rounds"] * 0.3 / 0.1 * len(validates) / SEARCH_TARGETS
+        assert rounds == min(trees, math.ceil(steps))
+        assert figure == quick.manifest["validation_ndcg@10"]
+        assert chosen == own
+
+
+def test_without_anything_to_judge_by_all_rounds_are_taken() -> None:
+    ranked, validates = contradicting(20, 0)
+    data = Binned.of(("value", "validates"), ranked, threads=1)
+    assert choose(QUICK, data, ranked[2], validates, lambda *_: None) == (QUICK.ranker, 8, None)
+
+
+def test_the_ranker_is_fitted_on_validation_targets_too(real: Journey) -> None:
+    """Whose wants move it, though the figure of its manifest is another ranker's."""
+    protocol = next_basket(real.frame, real.items)
+    emptied = replace(protocol, valid=protocol.valid.take(np.arange(len(protocol.valid)) < 2))
+    config = QUICK.model_copy(update={"valid_sessions": 1_000})
+    matrix = fit_ranker(config, protocol, real.table, True, {}).groups(protocol.test).matrix
+    one, two = (fit_ranker(config, each, real.table, True, {}).ranker for each in (protocol, emptied))
+    assert one.predict(matrix).tobytes() != two.predict(matrix).tobytes()
+    assert 0 < one.manifest["validation_ndcg@10"] <= 1
 
 
 @given(st.lists(histories(), min_size=1, max_size=3), st.integers(0, 2**31), st.sampled_from(list(PROTOCOLS)))

@@ -16,7 +16,7 @@ from features.transforms import assemble, summarize
 from tests.unit.features.shop import START, Journey, catalog, events_of, histories, journey, table_of, to_frame
 from training.materialize import EventArrays, event_arrays, training_view
 from training.protocols import next_basket, temporal
-from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informative, measure_repeats, some
+from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informs, measure_repeats, some
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,8 @@ def test_no_targets_give_empty_groups_of_all_columns(real: Journey) -> None:
     )
     assert groups.matrix.shape == (0, len(RANKING_NAMES))
     assert (len(groups.rows), len(groups.relevance), len(groups.sizes), len(groups.missed)) == (0, 0, 0, 0)
-    assert len(informative(groups).sizes) == 0
+    assert informs(groups).tolist() == []
+    assert len(groups.keep(informs(groups)).sizes) == 0
 
 
 def test_a_user_without_history_is_offered_what_is_popular_and_all_else_is_missed(real: Journey) -> None:
@@ -136,11 +137,12 @@ def test_only_targets_with_a_hit_inform() -> None:
     matrix = np.arange(12, dtype=np.float32).reshape(6, 2)
     relevance = np.array([0, 0, 1, 0, 0, 1], np.int32)
     groups = Groups(matrix, np.arange(6), relevance, np.array([2, 2, 0, 2], np.int32), np.arange(4, dtype=np.int32))
-    kept = informative(groups)
+    assert informs(groups).tolist() == [False, True, False, True]
+    kept = groups.keep(informs(groups))
     assert kept.matrix.tolist() == matrix[2:].tolist()
     assert kept.rows.tolist() == [2, 3, 4, 5]
     assert (kept.sizes.tolist(), kept.missed.tolist(), kept.relevance.tolist()) == ([2, 2], [1, 3], [1, 0, 0, 1])
-    assert informative(kept).matrix.tolist() == kept.matrix.tolist()
+    assert kept.keep(informs(kept)) is kept
 
 
 def test_repeats_tell_groceries_from_films() -> None:

@@ -16,15 +16,17 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from features.ports import Event
 from features.workspace import Workspace, WorkspaceConfig
-from tests.unit.features.shop import catalog, to_frame
+from tests.unit.features.shop import START, catalog, events_of, to_frame
 from tests.unit.training.test_baselines import N, shopping
 from training.baselines.base import Baskets, Recommender
-from training.baselines.popular import OwnCounts
-from training.metrics import Interval, all_metrics, bootstrap
-from training.protocols import IntArray, Protocol, next_basket
+from training.baselines.popular import OwnCounts, Popular
+from training.metrics import Interval, all_metrics, bootstrap, per_target
+from training.protocols import IntArray, Protocol, next_basket, temporal
 from training.ranking import Targets
 from training.report import html, svg, table, tracking
+from training.report.build import Facts, NewItems, Outcome, build
 from training.report.run import ask, code_revision, evaluate_ranking
 
 
@@ -45,6 +47,28 @@ class Oracle:
             wanted = self._protocol.wanted(targets, number)
             rest = rows[number][~np.isin(rows[number], wanted)]
             rows[number] = np.concatenate((wanted, rest))[:k]
+        return rows
+
+    @property
+    def new_items(self) -> Recommender:
+        return NewOracle(self._protocol)
+
+
+class NewOracle:
+    """New items that every second target wants, then what is popular."""
+
+    name = "tandem"
+    parameters: Mapping[str, Any] = {}
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol, self._popular = protocol, Popular(Baskets(protocol), repeats=False)
+
+    def recommend(self, targets: Targets, k: int, since: IntArray | None = None) -> IntArray:
+        rows = self._popular.recommend(targets, k, since)
+        had = self._protocol.had_sets(targets, since)
+        for number in range(0, len(targets), 2):
+            wanted = np.setdiff1d(self._protocol.wanted(targets, number), had.of(number))
+            rows[number] = np.concatenate((wanted, rows[number][~np.isin(rows[number], wanted)]))[:k]
         return rows
 
 
@@ -116,6 +140,86 @@ def test_numbers_are_those_of_the_lists(result: dict[str, Any], workspace: Works
     assert result["protocols"]["next_basket"]["lift"]["gp-topfreq"]["ndcg@10"] == pytest.approx(lift)
 
 
+def test_new_items_are_asked_for_apart(result: dict[str, Any], workspace: Workspace) -> None:
+    """Baselines that show only what was had are left out; the rest is tuned for new items; numbers are the lists'."""
+    for name, make in (("next_basket", next_basket), ("temporal", temporal)):
+        found = result["protocols"][name]["new_items"]
+        assert list(found["models"]) == [
+            "g-topfreq",
+            "popular",
+            "tifu-knn-published",
+            "tifu-knn",
+            "item-knn",
+            "als",
+            "tandem",
+        ]
+        protocol = make(pl.read_parquet(workspace.interactions), pl.read_parquet(workspace.items))
+        wanted, had = protocol.wanted_sets(protocol.test), protocol.had_sets(protocol.test)
+        wanted = wanted.keep(~wanted.inside(had))
+        assert found["targets"] == int((wanted.sizes > 0).sum())
+        assert found["targets"] < result["protocols"][name]["targets"]
+        popular = Popular(Baskets(protocol), False, found["tuned"]["popular"]["parameters"]["days"])
+        rows: dict[str, Recommender] = {"tandem": NewOracle(protocol), "popular": popular}
+        values = {model: per_target(one.recommend(protocol.test, 20), wanted, 10) for model, one in rows.items()}
+        for model, own in values.items():
+            assert {key: pytest.approx(np.nanmean(column)) for key, column in own.items()}.items() <= {
+                **found["models"][model]
+            }.items()
+        others = {model: own["ndcg@10"] for model, own in found["models"].items() if model != "tandem"}
+        gain = found["gain"]
+        assert gain["best_baseline"] == max(others, key=lambda model: others[model])
+        assert gain["ndcg@10"]["mean"] == pytest.approx(found["models"]["tandem"]["ndcg@10"] - max(others.values()))
+        assert gain["ndcg@10"]["n"] == found["targets"]
+    assert result["new_items"] == result["protocols"]["next_basket"]["new_items"]
+
+
+def test_new_items_by_hand() -> None:
+    """Three users: one wants an item had and two new ones, one only what they had, one a single new item."""
+    events = [
+        *events_of("a", ["i0", "i0", "i0"]),
+        *(Event(f"a{item}", "a", item, "purchase", 1.0, START + 9 * 86_400, "a-last") for item in ("i0", "i1", "i2")),
+        *events_of("b", ["i0", "i1", "i0", "i1"]),
+        *events_of("c", ["i0", "i1", "i0", "i3"]),
+    ]
+    protocol = next_basket(to_frame(events), catalog(6))
+    targets = protocol.test
+    rows = {
+        "tandem": np.array([[4, 1, 2], [2, 3, 4], [3, 2, 4]]),
+        "popular": np.array([[1, 4, 5], [2, 3, 4], [2, 4, 5]]),
+        "als": np.array([[4, 5, 3], [2, 3, 4], [2, 4, 5]]),
+    }
+    whole = {name: np.zeros((3, 1), np.int64) for name in rows}
+    outcome = Outcome(
+        protocol, targets, protocol.wanted_sets(targets), protocol.had_sets(targets), whole, {}, NewItems(rows)
+    )
+    found = build([outcome], [], Facts(True, 7, "data", "code"), {})["new_items"]
+    second = 1 / np.log2(3)
+    tandem = np.array([(second + 0.5) / (1 + second), 1.0])
+    popular = np.array([1 / (1 + second), 0.0])
+    assert found["targets"] == 2
+    assert found["models"]["tandem"]["ndcg@10"] == pytest.approx(tandem.mean())
+    assert found["models"]["popular"]["ndcg@10"] == pytest.approx(popular.mean())
+    assert found["models"]["tandem"]["recall@10"] == 1.0
+    assert found["models"]["popular"]["recall@10"] == 0.25
+    assert found["models"]["als"]["ndcg@10"] == 0.0
+    assert found["gain"]["best_baseline"] == "popular"
+    assert found["gain"]["ndcg@10"] == pytest.approx(bootstrap(tandem - popular, 7).to_dict())
+    assert found["gain"]["recall@10"]["mean"] == pytest.approx(0.75)
+
+
+class Forgetful(Oracle):
+    """Answers what users had where it was asked for new items."""
+
+    @property
+    def new_items(self) -> Recommender:
+        return self._own
+
+
+def test_a_list_of_new_items_that_holds_old_ones_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(ValueError, match="new items"):
+        evaluate_ranking(workspace, Forgetful, repeats=True, tuning_targets=20)
+
+
 def test_both_protocols_buckets_slices_and_what_is_beyond_accuracy(result: dict[str, Any]) -> None:
     assert list(result["protocols"]) == ["next_basket", "temporal"]
     assert [bucket["baskets"] for bucket in result["buckets"]] == ["0", "1-2", "3-5", "6-10"]
@@ -177,6 +281,10 @@ def test_table_shows_every_model_and_the_gain(result: dict[str, Any]) -> None:
     text = printed(result)
     assert all(name in text for name in result["models"])
     assert f"Gain over {result['gain']['best_baseline']}" in text
+    new = result["new_items"]
+    for page in (text, html.render(result)):
+        assert f"Asked for new items only, gain over {new['gain']['best_baseline']}" in page
+        assert f"{new['models']['tandem']['recall@10']:.4f}" in page
     assert "Worst slice: age = <old>" in text
 
 
@@ -194,7 +302,12 @@ def test_runs_are_recorded_and_compare(result: dict[str, Any], tmp_path: Path) -
     run = found[0]
     assert run.info.status == "FINISHED"
     assert run.data.metrics["next_basket/models/tandem/ndcg_at_10"] == result["models"]["tandem"]["ndcg@10"]
+    assert (
+        run.data.metrics["new_items/temporal/models/als/recall_at_10"]
+        == (result["protocols"]["temporal"]["new_items"]["models"]["als"]["recall@10"])
+    )
     assert run.data.params["tandem.leaves"] == "31"
+    assert "next_basket.new_items.tifu-knn.alpha" in run.data.params
     assert "next_basket.tifu-knn.alpha" in run.data.params
     assert run.data.tags["data_hash"] == "0123456789abcdef"
     assert run.data.tags["revision"] == code_revision()
@@ -214,6 +327,9 @@ def test_catalog_without_repeats_categories_or_attributes(tmp_path: Path) -> Non
     assert all(values["ndcg@10/repeat"] is None for values in result["models"].values())
     assert all(values["ndcg@10"] == values["ndcg@10/explore"] for values in result["models"].values())
     assert result["slices"] == {}
+    # Every list is one of new items already.
+    assert result["new_items"] is None
+    assert all(protocol["new_items"] is None for protocol in result["protocols"].values())
     assert result["worst_slice"] is None
     assert result["beyond_accuracy"]["tandem"]["diversity@10"] is None
     assert html.render(result)
