@@ -435,4 +435,5 @@ def _proof(proof: Proof) -> types_pb2.Proof:
         rule=proof.rule or "",
         source=proof.source,
         premises=[_proof(premise) for premise in proof.premises],
+        conditions=[text for text, _ in proof.conditions()],
     )

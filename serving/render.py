@@ -139,6 +139,8 @@ def proof_tree(proof: types_pb2.Proof, parent: Tree | None = None) -> Tree:
     node = Tree(label) if parent is None else parent.add(label)
     for premise in proof.premises:
         proof_tree(premise, node)
+    for condition in proof.conditions:
+        node.add(Text(condition, style="dim"))
     return node
 
 

@@ -59,18 +59,20 @@ class Reason(_message.Message):
     def __init__(self, feature: _Optional[str] = ..., value: _Optional[float] = ..., contribution: _Optional[float] = ...) -> None: ...
 
 class Proof(_message.Message):
-    __slots__ = ("predicate", "args", "rule", "source", "premises")
+    __slots__ = ("predicate", "args", "rule", "source", "premises", "conditions")
     PREDICATE_FIELD_NUMBER: _ClassVar[int]
     ARGS_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PREMISES_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     predicate: str
     args: _containers.RepeatedScalarFieldContainer[str]
     rule: str
     source: str
     premises: _containers.RepeatedCompositeFieldContainer[Proof]
-    def __init__(self, predicate: _Optional[str] = ..., args: _Optional[_Iterable[str]] = ..., rule: _Optional[str] = ..., source: _Optional[str] = ..., premises: _Optional[_Iterable[_Union[Proof, _Mapping]]] = ...) -> None: ...
+    conditions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, predicate: _Optional[str] = ..., args: _Optional[_Iterable[str]] = ..., rule: _Optional[str] = ..., source: _Optional[str] = ..., premises: _Optional[_Iterable[_Union[Proof, _Mapping]]] = ..., conditions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Certificate(_message.Message):
     __slots__ = ("group", "certified", "evidence", "score", "threshold", "precision", "confidence", "units", "accepted", "wrong", "lower_bound", "reason")

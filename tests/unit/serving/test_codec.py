@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import DecodeError, Message
@@ -362,6 +363,13 @@ def test_recommendation_keeps_all_it_says() -> None:
     assert (proof.predicate, list(proof.args), proof.rule) == ("contains", ["i1", "dairy"], "contents")
     assert (proof.premises[0].rule, proof.premises[0].source) == ("", "catalog")
     assert reply.facts[0] == proof
+
+
+def test_a_proof_says_what_was_absent_and_what_was_counted() -> None:
+    absent = replace(PROOF, absent=(Fact("bought", ("ann", "?")),), aggregates=("2 = count I { bought(bob, I) }",))
+    item = RecommendedItem("i1", "Cheddar", 0.5, ("repeat",), "ranker", facts=(absent,))
+    (sent,) = codec.recommend_reply(Recommendation(HEADER, (item,), "known", (), (), "", NOW)).items
+    assert list(sent.facts[0].conditions) == ["not bought(ann, ?)", "2 = count I { bought(bob, I) }"]
 
 
 @pytest.mark.parametrize(
