@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -43,6 +44,7 @@ class CachedEngine:
         self._engine, self._path = engine, path
         self._known: dict[str, LLMResult] = {}
         self.asked = 0
+        self.seconds = 0.0
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
                 kept = json.loads(line)
@@ -64,8 +66,10 @@ class CachedEngine:
         key = hashlib.sha256(repr((self.model_id, asdict(request))).encode()).hexdigest()
         if key in self._known:
             return self._known[key]
+        started = time.perf_counter()
         result = await self._engine.generate(request)
         self.asked += 1
+        self.seconds += time.perf_counter() - started
         tokens = [(token.text, token.logprob) for token in result.tokens]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
@@ -79,8 +83,12 @@ class CachedEngine:
 
 
 @contextmanager
-def asking(engine: LLMEngine, path: Path) -> Iterator[Ask]:
-    """Ask an engine that is new, whose answers are kept in ``path``; it is closed at the end."""
+def asking(engine: LLMEngine, path: Path, spent: dict[str, float | None] | None = None) -> Iterator[Ask]:
+    """Ask an engine that is new, whose answers are kept in ``path``; it is closed at the end.
+
+    ``spent`` is told, then, how many answers were no earlier run's, and how long one took among those asked at once
+    (seconds; None where there were none).
+    """
     cached = CachedEngine(engine, path)
     # One loop for all questions: an engine belongs to the loop of its first.
     with asyncio.Runner() as runner:
@@ -88,6 +96,8 @@ def asking(engine: LLMEngine, path: Path) -> Iterator[Ask]:
             yield lambda requests, progress: runner.run(ask_all(cached, requests, progress)) if requests else {}
         finally:
             runner.run(engine.aclose())
+            if spent is not None:
+                spent |= {"asked": cached.asked, "answer_s": cached.seconds / cached.asked if cached.asked else None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,11 +54,12 @@ class Study:
 def study(data: TagData, engine: LLMEngine, path: Path, seed: int, sample: Sample, progress: Progress) -> Study:
     """Both halves on one split, the answers kept in ``path``; the engine, which must be new, is closed at the end."""
     begun = time.perf_counter()
-    with asking(engine, path) as asker:
+    spent: dict[str, float | None] = {}
+    with asking(engine, path, spent) as asker:
         outcomes = baselines(asker, data, seed, sample, progress)
         sizes = by_gold_size(asker, data, seed, sample, progress)
     facts = {"model": engine.model_id, "seed": seed, "asked_train": sample.train, "asked_test": sample.test}
-    return Study(outcomes, {**facts, "by_gold_size": sizes, "seconds": time.perf_counter() - begun})
+    return Study(outcomes, {**facts, "by_gold_size": sizes, "seconds": time.perf_counter() - begun, **spent})
 
 
 def baselines(asker: Ask, data: TagData, seed: int, sample: Sample, progress: Progress) -> list[Outcome]:

@@ -93,7 +93,13 @@ def test_engine_that_guesses_gains_nothing_and_is_not_accepted(data: TagData, tm
     for values in numbers.values():
         assert values["n"] == 60
         assert values["coverage@0.95"] == 0.0
+        assert values["seconds_per_item"] is None
         assert values["by_seed@0.95"][0]["certificate"]["reason"]
+    assert found.facts["asked"] > 0
+    assert found.facts["answer_s"] > 0
+    # What an earlier run was told costs nothing, and says nothing of how long it took.
+    again = llm_study.study(data, guess, tmp_path / "answers.jsonl", 9001, Sample(60, 60), lambda *_: None)
+    assert (again.facts["asked"], again.facts["answer_s"]) == (0, None)
     assert numbers["llm-isotonic"]["ece"] < numbers["llm"]["ece"]
     assert found.facts["by_gold_size"][-1]["gain_of_llm"]["low"] < 0.05
     shown = StringIO()
