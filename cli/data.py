@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,12 +20,8 @@ from cli.console import (
     progress_bar,
 )
 from cli.evaluate import show_metrics
-from cli.settings import read_settings
+from cli.settings import opener, read_settings
 from features.workspace import Workspace
-
-if TYPE_CHECKING:
-    from models.llm import LLMConfig
-    from models.ports import LLMEngine
 
 
 def ingest(
@@ -93,14 +89,8 @@ def train(
     from training.train import train as run
 
     place, settings = Workspace(workspace), read_settings(config)
-
-    def open_llm(model: LLMConfig) -> LLMEngine:
-        from serving.patient import open_patient
-
-        return open_patient(place, settings.serve_config(), model, "train", judged=True)
-
     with progress_bar("train", as_json) as progress:
-        report = run(place, settings.train_config(), progress, open_llm)
+        report = run(place, settings.train_config(), opener(place, settings, "train"), progress)
     if as_json:
         print(json.dumps({"release": report.release, "metrics": report.metrics, "seconds": report.seconds}))
         return

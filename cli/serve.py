@@ -21,7 +21,7 @@ from cli.console import (
     progress_bar,
     wait_for_end,
 )
-from cli.settings import read_settings
+from cli.settings import opener, read_settings
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def demo(
         ingest_complete_journey(place, progress=progress)
     if not up_to_date(place):
         with progress_bar("train", False) as progress:
-            run(place, settings.train_config(), progress)
+            run(place, settings.train_config(), opener(place, settings, "train"), progress)
     serve_config = settings.serve_config()
     with interruptible(), ExitStack() as stack:
         with err.status("starting Ray and the ingress"):

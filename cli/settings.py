@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from cli.console import fail
+from features.workspace import Workspace
 
 if TYPE_CHECKING:
+    from models.llm import LLMConfig
+    from models.ports import LLMEngine
     from serving.config import ServeConfig
     from training.config import TrainConfig
 
@@ -45,6 +49,17 @@ class Settings(BaseModel):
 
         gateway = {"gateway": self.gateway} if self.gateway else {}
         return ServeConfig.model_validate({**self._shared(), **gateway, **self.serve})
+
+
+def opener(workspace: Workspace, settings: Settings, task: str) -> Callable[[LLMConfig], LLMEngine]:
+    """What opens a model for training: behind the gateway, its answers judged as in the service."""
+
+    def opened(model: LLMConfig) -> LLMEngine:
+        from serving.patient import open_patient
+
+        return open_patient(workspace, settings.serve_config(), model, task, judged=True)
+
+    return opened
 
 
 def read_settings(path: Path | None) -> Settings:

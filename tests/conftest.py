@@ -44,5 +44,6 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             tags=TagConfig(trees=30, examples=1_000),
             cold=TrainConfig().cold.model_copy(update={"trees": 30}),
         ),
+        None,
     )
     return workspace

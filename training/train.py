@@ -84,12 +84,12 @@ class _Clock:
 
 
 def train(
-    workspace: Workspace, config: TrainConfig, progress: Progress = lambda *_: None, open_llm: OpenLLM | None = None
+    workspace: Workspace, config: TrainConfig, open_llm: OpenLLM | None, progress: Progress = lambda *_: None
 ) -> TrainReport:
     """Materialize features, fit ranker and guardrails, build the index, write and promote a release.
 
-    ``open_llm`` is asked for the engine of ``config.llm`` and may be left out where that is None: engines are reached
-    through the gateway, which training does not know.
+    ``open_llm`` opens the engine of ``config.llm``, None only where that is: engines are reached through the gateway,
+    which training does not know.
     Raises WorkspaceError where nothing was ingested, MissingExtra or EngineUnavailable where the LLM cannot be loaded.
     """
     if config.llm is not None and open_llm is None:

@@ -99,7 +99,7 @@ def main() -> None:
     ingest_files(items, interactions, None, workspace, label_column="category")
     say("ingest", started)
     started = time.perf_counter()
-    report = train(workspace, TrainConfig(llm=None), lambda stage, _: print(f"  {stage}", file=sys.stderr, flush=True))
+    report = train(workspace, TrainConfig(llm=None), None, lambda stage, _: print(f"  {stage}", file=sys.stderr))
     say(f"train {dict(report.seconds)}", started)
     started = time.perf_counter()
     taken = asyncio.run(_ask(workspace, 100))

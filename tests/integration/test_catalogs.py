@@ -78,7 +78,7 @@ def shop(folder: Path) -> Workspace:
 
 def test_films_are_never_recommended_twice_and_the_ranking_learns_taste(tmp_path: Path) -> None:
     workspace = films(tmp_path)
-    train(workspace, CONFIG)
+    train(workspace, CONFIG, None)
     current, folder = release.read(workspace.releases)
     assert not current.repeats, "measured from the data: nobody rates a film twice"
     table = ItemTable.load(folder / "item_table")
@@ -105,7 +105,7 @@ def test_films_are_never_recommended_twice_and_the_ranking_learns_taste(tmp_path
 
 def test_a_shop_of_a_hundred_items_without_texts_learns_its_staples(tmp_path: Path) -> None:
     workspace = shop(tmp_path)
-    train(workspace, CONFIG)
+    train(workspace, CONFIG, None)
     current, _ = release.read(workspace.releases)
     assert current.repeats
     system, repeats = system_of(workspace, CONFIG)
