@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from typer.testing import CliRunner
 
+from cli import app
 from features.candidates import retrieve
 from features.items import ItemTable
 from features.transforms import assemble, summarize
@@ -16,6 +18,8 @@ from models import release
 from models.guardrail import GuardrailConfig
 from models.policy import TagConfig
 from models.ranker import LightGBMRanker, RankerConfig
+from serving.gateway.budget import read_spent
+from tests.faults import FaultServer
 from training.config import TrainConfig
 from training.datasets.ingest import ingest_files
 from training.fit import system_of
@@ -112,3 +116,24 @@ def test_a_shop_of_a_hundred_items_without_texts_learns_its_staples(tmp_path: Pa
     result = evaluate_ranking(workspace, system, repeats=repeats, tuning_targets=100)
     found = result["models"]
     assert found["tandem"]["recall@10"] > 0.7 > found["g-topfreq"]["recall@10"], found
+
+
+def test_training_asks_the_llm_of_the_settings_through_the_gateway(tmp_path: Path) -> None:
+    """By the command line, as everybody trains: what it asked is in the books, and the release names who answered."""
+    workspace = films(tmp_path, users=60, items=200, each=20)
+    settings = tmp_path / "settings.toml"
+    with FaultServer() as server:
+        settings.write_text(
+            f'[llm]\nengine = "openai"\nmodel = "m"\nbase_url = "{server.base_url}"\n'
+            "[train]\nsearch = false\nllm_tag_examples = 20\nllm_cold_examples = 5\n"
+            "[train.ranker]\ntrees = 10\n[train.tags]\ntrees = 10\n[train.cold]\ntrees = 10\n"
+        )
+        done = CliRunner().invoke(app, ["train", "-w", str(workspace.root), "-c", str(settings), "--json"])
+        assert done.exit_code == 0, done.output
+        asked = len(server.bills)
+        assert server.connections == 0
+    (spent,) = read_spent(workspace.llm_spend, 2).to_dicts()
+    assert (spent["task"], spent["job"], spent["calls"]) == ("train", "train", asked)
+    assert asked > 0
+    current, _ = release.read(workspace.releases)
+    assert current.versions["llm"] == "m@127.0.0.1"
