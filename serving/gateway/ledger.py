@@ -28,6 +28,10 @@ _SETTLE_S = 0.1
 """What calls really took is written together with the next reservation, or after so long."""
 _AHEAD = 2
 """So much of what was reserved since the last transaction is set aside for the calls to come."""
+_FADE = 0.7
+"""What was usual before a transaction counts so much after it, where less was asked: calls come in bursts."""
+_LINGER_S = 2.0
+"""So long after the last call what is set aside ahead is kept for the next burst."""
 _SPARE = 64
 """But no more than this part of what is left: near its end a budget is given out call by call."""
 _BUSY_S = 0.001
@@ -71,6 +75,10 @@ class _Share:
     asked: tuple[int, int] = (0, 0)
     """Reserved since the last transaction, by so many ``calls``."""
     calls: int = 0
+    usual: tuple[int, int] = (0, 0)
+    """Reserved between two transactions of late, by ``usual_calls``; the last at ``asked_at`` (the loop's time)."""
+    usual_calls: float = 0.0
+    asked_at: float = -math.inf
     ahead: tuple[int, int] = (0, 0)
     """Set aside in the file for calls to come."""
     written: tuple[int, int] = (0, 0)
@@ -382,17 +390,23 @@ class Ledger:
 
     def _ahead(self, db: sqlite3.Connection, account: Account, share: _Share) -> tuple[int, int]:
         """What to set aside for the calls to come: nothing, or enough for one at least."""
-        if self._closing or not any(share.asked):
+        now = asyncio.get_running_loop().time()
+        if any(share.asked):
+            faded = int(share.usual[0] * _FADE), int(share.usual[1] * _FADE)
+            share.usual = max(share.asked[0], faded[0]), max(share.asked[1], faded[1])
+            share.usual_calls = max(float(share.calls), share.usual_calls * _FADE)
+            share.asked_at = now
+        if self._closing or now - share.asked_at >= _LINGER_S:
             return 0, 0
         part = float(_AHEAD)
         if share.bound.limited:
             limits, used = (share.bound.tokens, share.bound.units), self._used(db, account)
-            for limit, spent, asked in zip(limits, used, share.asked):
+            for limit, spent, asked in zip(limits, used, share.usual):
                 if limit is not None and asked:
                     part = min(part, (limit - spent) / (_SPARE * asked))
-        if part * share.calls < 1:
+        if part * share.usual_calls < 1:
             return 0, 0
-        return int(share.asked[0] * part), int(share.asked[1] * part)
+        return int(share.usual[0] * part), int(share.usual[1] * part)
 
     def _renew(self, db: sqlite3.Connection) -> None:
         """Give a sign of life now and then, and book what dead processes left reserved."""
@@ -420,7 +434,9 @@ class Ledger:
         if self._to_spend:
             self._schedule(max(0.0, self._book_at - asyncio.get_running_loop().time()))
         if ahead:
-            self._schedule(_SETTLE_S)  # where no call follows, it is given back
+            # Where no call follows, it is given back.
+            last = max(share.asked_at for share in self._shares.values() if any(share.ahead))
+            self._schedule(max(_SETTLE_S, last + _LINGER_S - asyncio.get_running_loop().time()))
             self._changed.update(account for account, share in self._shares.items() if any(share.ahead))
         elif held:
             self._schedule(_BEAT_S)

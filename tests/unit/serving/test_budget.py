@@ -240,6 +240,49 @@ async def test_calls_that_follow_closely_share_a_transaction(tmp_path: Path) -> 
     await other.aclose()
 
 
+async def test_a_burst_after_a_pause_needs_no_transaction_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.gateway.ledger._LINGER_S", 30.0)
+    ledger, limit = Ledger(tmp_path / "ledger.db", wall=Hand(NOON)), bounds(640_000)
+
+    async def burst() -> None:
+        held = await asyncio.gather(*(ledger.reserve(booking(), 20, 0, limit) for _ in range(32)))
+        for one in held:
+            ledger.settle(one, Spent(1, 8, 2))
+
+    await burst()
+    await burst()
+    await ledger.flush()
+    before = ledger._transactions
+    await burst()
+    assert ledger._transactions == before
+    await ledger.aclose()
+    assert ledger.held == {}
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        assert db.execute("SELECT count(*) FROM held").fetchone() == (0,)
+        assert db.execute("SELECT sum(calls) FROM spend").fetchone() == (96,)
+    db.close()
+
+
+async def test_what_was_set_aside_is_given_back_when_no_burst_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.gateway.ledger._LINGER_S", 0.3)
+    path = tmp_path / "ledger.db"
+    ledger, limit = Ledger(path, wall=Hand(NOON)), bounds(640_000)
+    for _ in range(50):
+        ledger.settle(await ledger.reserve(booking(), 20, 0, limit), Spent(1, 8, 2))
+    await ledger.flush()
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT count(*) FROM held").fetchone() > (0,)
+    async with asyncio.timeout(10):
+        while db.execute("SELECT count(*) FROM held").fetchone() != (0,):
+            await asyncio.sleep(0.02)
+    db.close()
+    await ledger.aclose()
+
+
 async def test_what_is_set_aside_for_calls_to_come_is_never_more_than_the_budget_has(tmp_path: Path) -> None:
     path, limit = tmp_path / "ledger.db", bounds(5_000)
     ledgers = [Ledger(path, wall=Hand(NOON)) for _ in range(3)]
