@@ -231,5 +231,11 @@ def _among(rows: k.Words, others: k.Words) -> np.ndarray[tuple[int], np.dtype[np
     """bool[n]: which of the rows [n, m] are among the others."""
     if not rows.shape[1] or not len(others):
         return np.full(len(rows), bool(len(others)))
-    _, codes = np.unique(np.concatenate([rows, others]), axis=0, return_inverse=True)
+    columns = np.concatenate([rows, others]).astype(np.int64).T
+    codes = columns[0]
+    for place, column in enumerate(columns[1:]):
+        # Two ids fill a word; more are numbered first. np.unique of whole rows takes far longer.
+        if place:
+            _, codes = np.unique(codes, return_inverse=True)
+        codes = codes << 32 | column & 0xFFFFFFFF
     return np.isin(codes[: len(rows)], codes[len(rows) :])
