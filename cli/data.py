@@ -90,7 +90,7 @@ def train(
 
     place, settings = Workspace(workspace), read_settings(config)
     with progress_bar("train", as_json) as progress:
-        report = run(place, settings.train_config(), opener(place, settings, "train"), progress)
+        report = run(place, settings.train_config(), opener(place, settings), progress)
     if as_json:
         print(json.dumps({"release": report.release, "metrics": report.metrics, "seconds": report.seconds}))
         return

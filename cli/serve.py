@@ -71,7 +71,7 @@ def demo(
         ingest_complete_journey(place, progress=progress)
     if not up_to_date(place):
         with progress_bar("train", False) as progress:
-            run(place, settings.train_config(), opener(place, settings, "train"), progress)
+            run(place, settings.train_config(), opener(place, settings), progress)
     serve_config = settings.serve_config()
     with interruptible(), ExitStack() as stack:
         with err.status("starting Ray and the ingress"):

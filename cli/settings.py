@@ -51,13 +51,13 @@ class Settings(BaseModel):
         return ServeConfig.model_validate({**self._shared(), **gateway, **self.serve})
 
 
-def opener(workspace: Workspace, settings: Settings, task: str) -> Callable[[LLMConfig], LLMEngine]:
+def opener(workspace: Workspace, settings: Settings) -> Callable[[LLMConfig], LLMEngine]:
     """What opens a model for training: behind the gateway, its answers judged as in the service."""
 
     def opened(model: LLMConfig) -> LLMEngine:
         from serving.patient import open_patient
 
-        return open_patient(workspace, settings.serve_config(), model, task, judged=True)
+        return open_patient(workspace, settings.serve_config(), model, "train", judged=True)
 
     return opened
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ class Catalog:
     ``texts`` [D] with unit ``vectors`` [D, d] behind ``index``; ``text_of_row`` int32 [n]. ``labels`` [L] with
     ``label_vectors`` [L, d]; ``label_of_row`` int32 [n], -1 where an item has none. ``attributes``: the columns whose
     values count as evidence for a label, with each row's code (int32 [n], -1 absent) and the values by code.
+    ``numbers``: of the texts, by text.
     """
 
     texts: tuple[str, ...]
@@ -45,6 +45,7 @@ class Catalog:
     label_of_row: npt.NDArray[np.int32]
     attributes: Mapping[str, npt.NDArray[np.int32]]
     values: Mapping[str, tuple[str, ...]]
+    numbers: Mapping[str, int]
 
     def rows(self, text: int) -> npt.NDArray[np.int64]:
         """Rows of the items that have this text."""
@@ -52,7 +53,7 @@ class Catalog:
 
     def number_of(self, text: str) -> int | None:
         """Which text this is; None for one that no item has."""
-        return _numbers(self).get(text)
+        return self.numbers.get(text)
 
     @staticmethod
     def build(
@@ -107,9 +108,8 @@ class Catalog:
         training, which models know: another one counts as absent. The catalog itself is not changed.
         """
         full = [embedding_text(title, text) for title, text in items.select("title", "text").iter_rows()]
-        code = {text: number for number, text in enumerate(self.texts)}
-        fresh = list(dict.fromkeys(text for text in full if text not in code))
-        code.update((text, len(self.texts) + number) for number, text in enumerate(fresh))
+        fresh = list(dict.fromkeys(text for text in full if text not in self.numbers))
+        code = {**self.numbers, **{text: len(self.texts) + number for number, text in enumerate(fresh)}}
         vectors, index = self.vectors, self.index
         if fresh:
             added = embed(fresh)
@@ -166,11 +166,6 @@ class Catalog:
         )
 
 
-@lru_cache(maxsize=2)  # by identity: a process serves one catalog, and the next one where items were added
-def _numbers(catalog: Catalog) -> dict[str, int]:
-    return {text: number for number, text in enumerate(catalog.texts)}
-
-
 def _assemble(
     texts: tuple[str, ...],
     vectors: FloatMatrix,
@@ -185,7 +180,18 @@ def _assemble(
     order = np.argsort(text_of_row, kind="stable")
     starts = np.searchsorted(text_of_row[order], np.arange(len(texts) + 1))
     return Catalog(
-        texts, vectors, index, text_of_row, order, starts, labels, label_vectors, label_of_row, attributes, values
+        texts,
+        vectors,
+        index,
+        text_of_row,
+        order,
+        starts,
+        labels,
+        label_vectors,
+        label_of_row,
+        attributes,
+        values,
+        {text: number for number, text in enumerate(texts)},
     )
 
 

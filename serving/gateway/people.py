@@ -25,7 +25,7 @@ _BEFORE_HOUSE: Final = frozenset(
 )
 _BRAND: Final = re.compile(
     r"\b(?:Trader Joe|Ben (?:&|and) Jerry|Marie Callender|Sara Lee|Jimmy (?:Dean|John)|Betty Crocker|Aunt Jemima"
-    r"|Uncle Ben|Johnn(?:y|ie) Walker|Jim Beam|Jack Daniel|Captain Morgan|José? Cuervo|Tom Collins|Shirley Temple"
+    r"|Uncle Ben|Johnn(?:y|ie) Walker|Jim Beam|Jack Daniel|Captain Morgan|Jos[eé] Cuervo|Tom Collins|Shirley Temple"
     r"|Arnold Palmer|Bloody Mary|Sloppy Joe|Earl Grey|Granny Smith|Calvin Klein|Martin Luther|Tommy Hilfiger"
     r"|Ralph Lauren|Oscar Mayer|Monterey Jack|Colby Jack|Eggs? Benedict|Peach Melba|Don Julio|Papa John|Little Debbie"
     r"|Mary Kay|Johnson (?:&|and) Johnson|Johnsonville|Harry (?:&|and) David|Saint? \w+|St\.? \w+|San \w+|Santa \w+"

@@ -14,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import coldstart, prompts, tagging
+from models.attributes import Attribute
 from models.catalog import Catalog
+from models.certify import CertifyConfig
 from models.index import create_index
 from models.llm.tokenization import prompt_tokens
 from models.neutral import neutralize
 from models.ports import LLMRequest, LLMResult
 from models.tagging import LabelCounts, TagItem
+from models.values import read_values, unlearned
 from serving.gateway.ports import Ask
 from serving.gateway.validate import mend, problem_of, repair_request
 from tests.fakes import FakeEmbedder
@@ -83,12 +86,23 @@ def cold_request(profile: str) -> LLMRequest:
     return made
 
 
+READER = unlearned([Attribute("flavour", "text", definition="what it tastes of")], CertifyConfig(), 0.1)
+
+
+def values_request(item: TagItem) -> LLMRequest:
+    made = READER.request(item, [])
+    assert made is not None
+    return made
+
+
 FIELDS: dict[str, Callable[[str], LLMRequest]] = {
     "title": lambda text: tag_request(replace(HARMLESS, title=neutralize(text))),
     "text": lambda text: tag_request(replace(HARMLESS, text=neutralize(text))),
     "attribute value": lambda text: tag_request(replace(HARMLESS, attributes={"brand": neutralize(text)})),
     "attribute name": lambda text: tag_request(replace(HARMLESS, attributes={neutralize(text): "A"})),
     "profile": lambda text: cold_request(neutralize(text)),
+    "title, read for attributes": lambda text: values_request(replace(HARMLESS, title=text)),
+    "text, read for attributes": lambda text: values_request(replace(HARMLESS, text=text)),
 }
 
 
@@ -186,6 +200,8 @@ def test_an_attack_opens_no_turn_of_the_default_model() -> None:
 
 def test_an_answer_that_obeys_an_attack_is_a_problem() -> None:
     for name, text, attacked, _ in rendered():
+        if "flavour" in dict(attacked.json_schema or {})["properties"]:
+            continue  # its values are free text: see the next test
         ask = Ask("tag", attacked, 1.0)
         field = "tags" if "tags" in dict(attacked.json_schema or {})["properties"] else "categories"
         said = [
@@ -209,6 +225,18 @@ def test_an_answer_that_obeys_an_attack_is_a_problem() -> None:
             again = repair_request(ask, result, problem_of(ask, result))
             assert again is None or (again.system, again.json_schema) == (attacked.system, attacked.json_schema)
         assert problem_of(ask, LLMResult(f'{{"{field}":["CHEESE"]}}', "stop", 1, 1)) == ""
+
+
+def test_a_value_that_obeys_an_attack_is_never_accepted_and_always_the_products_own_words() -> None:
+    for attack in ATTACKS:
+        item = replace(HARMLESS, title=attack["text"])
+        for said in ("HACKED", attack["text"], attack["text"][:40], "flavour"):
+            result = LLMResult(json.dumps({"flavour": [said]}), "stop", 1, 1)
+            for judged in READER.judge(READER.propose(item, read_values(result, READER.attributes))):
+                found = judged.found
+                words = (item.title if found.field == "title" else item.text)[found.start : found.end]
+                assert judged.verdict != "accept", attack
+                assert found.value.text == " ".join(words.casefold().split()), attack
 
 
 # neutralize by itself
