@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from models.release import Release
     from training.trial import Trial
 
-NameArgument = Annotated[str, typer.Argument(help="tag or cold_start.")]
+NameArgument = Annotated[str, typer.Argument(help="tag, cold_start or attributes.")]
 VersionArgument = Annotated[
     str, typer.Argument(help="A version, 4 of its digits or more, or production, candidate, shipped.")
 ]
@@ -50,7 +50,8 @@ def try_version(
 ) -> None:
     """Ask the LLM with this version and with production's about held-out gold items, and compare.
 
-    Accuracy (tag: gold is named first; cold_start: share of the named categories bought from later) and malformed
+    Accuracy (tag: gold is named first; cold_start: share of the named categories bought from later;
+    attributes: share of the values that the catalog has and the product's words say) and malformed
     answers, with 95 % bootstrap intervals of the paired differences. Exit code 1 where it is worse beyond noise.
 
     Example: tandem prompts test tag 3f2a91 --items 100

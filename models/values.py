@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from models import artifacts, prompts
+from models import artifacts
 from models.attributes import Attribute, BadAttribute, Value, attribute, normal, runs
 from models.certify import Bound, Certificate, CertifyConfig
 from models.errors import ArtifactMismatch
@@ -94,14 +94,13 @@ def _nobody(group: str) -> bool:  # noqa: ARG001 - the shape of a hook
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValueJudge:
-    """Attributes of a release: what is known of each, what an LLM is asked, and verdicts.
+    """Attributes of a release: what is known of each, and verdicts.
 
     ``review_only``: whether a group is switched to review, as in `models.policy.TagPolicy`.
     """
 
     attributes: tuple[Attribute, ...]
     known: Mapping[str, Known]
-    prompt: Prompt
     config: CertifyConfig
     reject_below: float
     review_only: Callable[[str], bool] = field(default=_nobody)
@@ -157,7 +156,7 @@ class ValueJudge:
         verdict: Verdict = "accept" if not reason else "reject" if probability < self.reject_below else "review"
         return Judged(found, probability, verdict, warrant)
 
-    def request(self, item: TagItem, proposed: Sequence[Found]) -> LLMRequest | None:
+    def request(self, template: Prompt, item: TagItem, proposed: Sequence[Found]) -> LLMRequest | None:
         """What asks an LLM for attributes of free text that nothing was found for; None where there are none.
 
         Numbers and names of an enum are found where they stand: an LLM could only say what does not.
@@ -167,7 +166,7 @@ class ValueJudge:
         if not wanted:
             return None
         lines = [f"- {one.name}: {one.definition}" if one.definition else f"- {one.name}" for one in wanted]
-        return self.prompt.request(
+        return template.request(
             {
                 "title": neutralize(item.title)[:300],
                 "text": neutralize(item.text)[:READ] or "-",
@@ -177,7 +176,7 @@ class ValueJudge:
         )
 
     def save(self, folder: Path) -> None:
-        """As an artifact: what is asked and counted, the prompt's text included."""
+        """As an artifact: the schemas, and what was counted."""
         content = {
             "attributes": [one.to_row() for one in self.attributes],
             "known": {
@@ -189,11 +188,10 @@ class ValueJudge:
                 }
                 for name, known in self.known.items()
             },
-            "prompt": [self.prompt.system, self.prompt.user, self.prompt.max_tokens],
             "certify": self.config.model_dump(),
             "reject_below": self.reject_below,
         }
-        facts = {"prompt": self.prompt.version, "attributes": [one.name for one in self.attributes]}
+        facts = {"attributes": [one.name for one in self.attributes]}
         text = json.dumps(content, ensure_ascii=False)
 
         def write(where: Path) -> None:
@@ -204,10 +202,9 @@ class ValueJudge:
     @staticmethod
     def load(folder: Path) -> ValueJudge:
         """Raises ArtifactMismatch where files are damaged or hold something else."""
-        manifest = artifacts.load(folder, KIND)
+        artifacts.load(folder, KIND)
         try:
             content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            system, user, most = content["prompt"]
             return ValueJudge(
                 tuple(attribute(row, number) for number, row in enumerate(content["attributes"], 1)),
                 {
@@ -219,7 +216,6 @@ class ValueJudge:
                     )
                     for name, known in content["known"].items()
                 },
-                Prompt(KIND, str(manifest["prompt"]), system, user, int(most)),
                 CertifyConfig(**content["certify"]),
                 float(content["reject_below"]),
             )
@@ -234,7 +230,7 @@ LLMValues = Sequence[tuple[str, float]]
 def unlearned(attributes: Sequence[Attribute], config: CertifyConfig, reject_below: float) -> ValueJudge:
     """A judge that nothing was counted for: it proposes, and people decide."""
     known = {one.name: Known() for one in attributes}
-    return ValueJudge(tuple(attributes), known, prompts.load(KIND), config, reject_below)
+    return ValueJudge(tuple(attributes), known, config, reject_below)
 
 
 def propose(one: Attribute, values: Mapping[str, tuple[int, int]], item: TagItem, llm: LLMValues = ()) -> list[Found]:

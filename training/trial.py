@@ -10,9 +10,12 @@ Items whose gold is not among the choices are left out: no prompt can get them r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from math import nan
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +26,7 @@ from features.workspace import Workspace
 from graph import ontology
 from graph.wants import read_person
 from models import coldstart, release, tagging, units
+from models.attributes import Attribute, Value
 from models.catalog import Catalog
 from models.coldstart import Described
 from models.embedder import MiniLMEmbedder
@@ -30,10 +34,12 @@ from models.errors import ArtifactMismatch, PromptTooLong
 from models.index import load_index
 from models.ports import LLMEngine, LLMRequest, LLMResult
 from models.prompts import Prompt
-from models.tagging import LabelCounts, Retrieved
+from models.tagging import LabelCounts, Retrieved, TagItem
+from models.values import ValueJudge, propose, read_values
 from training import cold, tags
 from training.materialize import event_arrays, load_events
 from training.metrics import Interval, bootstrap
+from training.values import gold_values
 
 LEAST: Final = 20
 """Items below which a trial says nothing."""
@@ -44,12 +50,10 @@ _LENGTHS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One gold item: ``ask`` renders it with a template, ``score`` says how right the named labels are, 0 to 1."""
+    """One gold item: ``ask`` renders it with a template, ``score`` says how right an answer is: 0 to 1, or None."""
 
     ask: Callable[[Prompt], LLMRequest | None]
-    field: str
-    codes: dict[str, int]
-    score: Callable[[Sequence[int]], float]
+    score: Callable[[LLMResult], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ def gold_cases(workspace: Workspace, name: str, items: int, seed: int) -> list[C
     table = ItemTable.load(folder / "item_table")
     if name == "tag":
         cases = _tag_cases(catalog, table, items, seed)
+    elif name == "attributes":
+        cases = _value_cases(folder / "attributes", catalog, table, items, seed)
     else:
         cases = _cold_cases(workspace, catalog, table, items, seed)
     if len(cases) < LEAST:
@@ -150,7 +156,7 @@ def _tag_cases(catalog: Catalog, table: ItemTable, items: int, seed: int) -> lis
         found = tagging.retrieve(catalog, counts[int(fold[row])], item, vector)
         if gold in found.choices:
             ask = partial(_ask_tag, catalog, found)
-            cases.append(Case(ask, "tags", codes, partial(_names_first, gold)))
+            cases.append(Case(ask, partial(_by_labels, "tags", codes, partial(_names_first, gold))))
         if len(cases) == items:
             break
     return cases
@@ -173,8 +179,62 @@ def _cold_cases(workspace: Workspace, catalog: Catalog, table: ItemTable, items:
         described = coldstart.describe(catalog, embedder, person.words, wants)
         later = frozenset(catalog.label_of_row[list(person.later)].tolist())
         ask = partial(_ask_cold, catalog, described)
-        cases.append(Case(ask, "categories", codes, partial(_share_of, later)))
+        cases.append(Case(ask, partial(_by_labels, "categories", codes, partial(_share_of, later))))
     return cases
+
+
+def _value_cases(folder: Path, catalog: Catalog, table: ItemTable, items: int, seed: int) -> list[Case]:
+    """Products of units drawn at random, one of each; right is who copies the value that the catalog's column has.
+
+    Of attributes of free text, for an LLM is asked of no others, and of values that stand in the product's words.
+    """
+    if not folder.exists():
+        raise ArtifactMismatch(
+            "the release reads no free attributes, so its prompt for them is asked of nobody. Name a vocabulary under "
+            "[train] attributes, and run: tandem train"
+        )
+    judge = ValueJudge.load(folder)
+    told = [one for one in judge.attributes if one.kind == "text" and one.gold_column in table.frame.columns]
+    rng = np.random.default_rng(seed)
+    unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(table.frame))
+    rows = rng.permutation(len(unit))
+    _, first = np.unique(unit[rows], return_index=True)
+    cases: list[Case] = []
+    for row in rng.permutation(rows[first]).tolist():
+        record = table.frame.row(row, named=True)
+        item = TagItem(record["title"], record["text"] or "")
+        gold = {one.name: {value.key for value in _told(one, record[one.gold_column], item)} for one in told}
+        asked = tuple(one for one in told if gold[one.name])
+        if asked:
+            ask = partial(_ask_values, replace(judge, attributes=asked), item)
+            cases.append(Case(ask, partial(_by_values, asked, item, gold)))
+        if len(cases) == items:
+            break
+    return cases
+
+
+def _told(one: Attribute, cell: Any, item: TagItem) -> list[Value]:
+    """The values of a cell that the item's own words say."""
+    values = [] if cell is None else gold_values(one, cell)
+    return [value for value in values if propose(one, {}, item, [(value.text, nan)])]
+
+
+def _ask_values(judge: ValueJudge, item: TagItem, template: Prompt) -> LLMRequest | None:
+    return judge.request(template, item, [])
+
+
+def _by_values(
+    asked: Sequence[Attribute], item: TagItem, gold: Mapping[str, Collection[str]], result: LLMResult
+) -> float | None:
+    """The share of the attributes whose first believed value is gold."""
+    try:
+        json.loads(result.text)
+    except ValueError:
+        return None
+    said = read_values(result, asked)
+    firsts = [next(iter(propose(one, {}, item, said[one.name][:1])), None) for one in asked]
+    right = [found is not None and found.value.key in gold[one.name] for one, found in zip(asked, firsts)]
+    return sum(right) / len(right)
 
 
 def _ask_tag(catalog: Catalog, found: Retrieved, template: Prompt) -> LLMRequest | None:
@@ -183,6 +243,13 @@ def _ask_tag(catalog: Catalog, found: Retrieved, template: Prompt) -> LLMRequest
 
 def _ask_cold(catalog: Catalog, described: Described, template: Prompt) -> LLMRequest | None:
     return coldstart.prompt(template, catalog, described)
+
+
+def _by_labels(
+    field: str, codes: Mapping[str, int], score: Callable[[Sequence[int]], float], result: LLMResult
+) -> float | None:
+    named = tagging.read_choices(result, field, codes).labels
+    return score(named) if named else None
 
 
 def _names_first(gold: int, named: Sequence[int]) -> float:
@@ -247,10 +314,8 @@ async def compare(
 
 
 def _marked(case: Case, result: LLMResult) -> _Marked:
-    named = tagging.read_choices(result, case.field, case.codes).labels
-    if result.finish != "stop" or not named:
-        return _Marked(0.0, True, result.completion_tokens)
-    return _Marked(case.score(named), False, result.completion_tokens)
+    score = case.score(result) if result.finish == "stop" else None
+    return _Marked(score or 0.0, score is None, result.completion_tokens)
 
 
 def _figures(version: str, marked: Sequence[_Marked]) -> Figures:

@@ -103,7 +103,7 @@ def _gold(one: Attribute, items: pl.DataFrame, unit: npt.NDArray[np.int64], rng:
     fold = rng.integers(0, FOLDS, int(unit.max(initial=-1)) + 1)
     found, values, kept, unread = [], [], [], 0
     for row, title, text, cell in rows.iter_rows():
-        read = [value for words in _cells(one, cell) if (value := one.read(words)) is not None]
+        read = gold_values(one, cell)
         if not read:
             unread += 1
             continue
@@ -115,10 +115,13 @@ def _gold(one: Attribute, items: pl.DataFrame, unit: npt.NDArray[np.int64], rng:
     return _Gold(found, keys, [_words(one, read) for read in values], of, fold[of], unread)
 
 
-def _cells(one: Attribute, cell: Any) -> list[str]:
+def gold_values(one: Attribute, cell: Any) -> list[Value]:
+    """The values that a cell of an attribute's column holds; none where the schema reads nothing there."""
     if isinstance(cell, list):
-        return [str(part) for part in cell]
-    return str(cell).split(LIST) if one.several else [str(cell)]
+        parts = [str(part) for part in cell]
+    else:
+        parts = str(cell).split(LIST) if one.several else [str(cell)]
+    return [value for words in parts if (value := one.read(words)) is not None]
 
 
 def _words(one: Attribute, values: Sequence[Value]) -> frozenset[str]:

@@ -24,7 +24,7 @@ from models import prompts
 from models.errors import ArtifactMismatch
 from models.prompts import Prompt
 
-NAMES: Final = ("tag", "cold_start")
+NAMES: Final = ("tag", "cold_start", "attributes")
 """The prompts the code has a use for. Each is shipped beside this file; the shipped one says which holes there are."""
 _BUCKETS: Final = 10_000
 _HISTORY: Final = "history.jsonl"

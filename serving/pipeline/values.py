@@ -15,7 +15,7 @@ from serving.messages import ProposedValue, TagQuery, Usage
 from serving.services import Services
 
 TASK = "attributes"
-"""What the gateway and its metrics call the question."""
+"""What the gateway and its metrics call the question, and the registry its prompt."""
 
 
 async def ask_values(
@@ -23,14 +23,17 @@ async def ask_values(
 ) -> tuple[Mapping[str, LLMValues], Usage, str]:
     """What an LLM says of the attributes that nothing else was found for, what it cost, and why it did not answer."""
     judge = services.values
-    request = None if judge is None else judge.request(query.item, judge.propose(query.item))
-    if judge is None or request is None:
+    if judge is None:
+        return {}, Usage(), ""
+    prompt = services.prompts[TASK].of(query.item_id or query.item.title)
+    request = judge.request(prompt, query.item, judge.propose(query.item))
+    if request is None:
         return {}, Usage(), ""
     asked = Ask(
         TASK,
         request,
         clock.remaining_s - services.llm_reserve_s,
-        judge.prompt.id,
+        prompt.id,
         query.request_id,
         query.tenant,
         job=query.job,

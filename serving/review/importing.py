@@ -135,9 +135,7 @@ def _words(services: Services, wanted: set[str], items: Path | None) -> dict[str
 
 
 def _prompt(services: Services, row: Mapping[str, Any]) -> str:
-    if row.get("group") and services.values is not None:
-        return services.values.prompt.id
-    return services.prompts["tag"].of(row["item_id"]).id
+    return services.prompts["attributes" if row.get("group") else "tag"].of(row["item_id"]).id
 
 
 def _proposal(services: Services, desk: ReviewDesk, row: Mapping[str, Any], item: TagItem) -> Proposal:

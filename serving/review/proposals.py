@@ -69,7 +69,7 @@ def proposals(services: Services, desk: ReviewDesk, query: TagQuery, answer: Tag
                     value.warrant.precision,
                     value.sources,
                     Span(*value.evidence, value.evidence_text),
-                    prompt=services.values.prompt.id if asked and services.values else "",
+                    prompt=services.prompts["attributes"].of(query.item_id or query.item.title).id if asked else "",
                     model=usage.model if asked else "",
                 )
             )

@@ -292,7 +292,8 @@ def test_training_takes_what_was_released_here_and_else_what_is_shipped(
     assert registry.for_training(current(releases).versions)["tag"] == prompts.load("tag")
     promote.release_prompt(releases, registry, "tag", version, NOW)
     chosen = registry.for_training(current(releases).versions)
-    assert chosen == {"tag": registry.get("tag", version), "cold_start": prompts.load("cold_start")}
+    others = {name: prompts.load(name) for name in NAMES if name != "tag"}
+    assert chosen == {"tag": registry.get("tag", version), **others}
 
 
 def test_a_release_outlives_a_change_of_the_shipped_prompt(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.gold import VALUE_GROUP
+from models import prompts
 from models.attributes import Attribute
 from models.certify import POOLED, Bound, Certificate, CertifyConfig
 from models.errors import ArtifactMismatch
@@ -29,6 +30,9 @@ CONFIG = CertifyConfig(start=0.9, stop=0.9)
 KNOWN_FLAVOURS = {"cherry": (9, 10), "black cherry": (3, 4)}
 PARTS = [*"ab12 .,é", "cherry ", "black ", "oz ", "store brand ", "from "]
 WORDS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
+
+
+TEMPLATE = prompts.load("attributes")
 
 
 def judge(threshold: float = 0.9) -> ValueJudge:
@@ -147,15 +151,15 @@ def test_rarely_right_is_rejected() -> None:
 def test_llm_is_asked_for_free_text_that_nothing_was_found_for() -> None:
     made = judge()
     item = TagItem("Soup <|im_start|> 12 oz")
-    request = made.request(item, made.propose(item))
+    request = made.request(TEMPLATE, item, made.propose(item))
     assert request is not None
     assert request.json_schema is not None
     assert set(request.json_schema["properties"]) == {"flavour", "origin"}
     assert "- flavour: what it tastes of" in request.user
     assert "<|" not in request.user
     item = TagItem("Cherry soup from France")
-    assert made.request(item, made.propose(item)) is None
-    assert replace(made, attributes=(SIZE, BRAND)).request(item, []) is None
+    assert made.request(TEMPLATE, item, made.propose(item)) is None
+    assert replace(made, attributes=(SIZE, BRAND)).request(TEMPLATE, item, []) is None
 
 
 def test_saved_judge_says_the_same(tmp_path: Path) -> None:
@@ -164,7 +168,6 @@ def test_saved_judge_says_the_same(tmp_path: Path) -> None:
     loaded = ValueJudge.load(tmp_path / "attributes")
     for title in ("Soup 12 oz", "Black cherry soup from France, 1 l", "Store brand soup"):
         assert loaded.judge(loaded.propose(TagItem(title))) == made.judge(made.propose(TagItem(title)))
-    assert loaded.prompt == made.prompt
 
 
 def test_damaged_judge_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from models.index import create_index
 from models.llm.tokenization import prompt_tokens
 from models.neutral import neutralize
 from models.ports import LLMRequest, LLMResult
+from models.prompts.registry import NAMES
 from models.tagging import LabelCounts, TagItem
 from models.values import read_values, unlearned
 from serving.gateway.ports import Ask
@@ -71,7 +72,7 @@ CATALOG = Catalog.build(ITEMS, "category", ["category", "brand"], EMBEDDER, crea
 HARMLESS = TagItem("Cheddar", "A cheese.", {"brand": "A"})
 FOUND = tagging.retrieve(CATALOG, LabelCounts.build(CATALOG), HARMLESS, EMBEDDER.embed(["Cheddar"])[0])
 PERSON = coldstart.describe(CATALOG, EMBEDDER, "likes cheese")
-TAG, COLD = prompts.load("tag"), prompts.load("cold_start")
+TAG, COLD, VALUES = (prompts.load(name) for name in NAMES)
 
 
 def tag_request(item: TagItem) -> LLMRequest:
@@ -90,7 +91,7 @@ READER = unlearned([Attribute("flavour", "text", definition="what it tastes of")
 
 
 def values_request(item: TagItem) -> LLMRequest:
-    made = READER.request(item, [])
+    made = READER.request(VALUES, item, [])
     assert made is not None
     return made
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from features.workspace import Workspace
-from models import prompts
+from models import prompts, release
+from models.attributes import Attribute
+from models.certify import CertifyConfig
 from models.errors import ArtifactMismatch, EngineUnavailable, PromptTooLong
-from models.ports import LLMRequest
+from models.ports import LLMRequest, LLMResult
 from models.prompts import Prompt
+from models.values import unlearned
 from tests.fakes import FakeLLM
 from training import trial
 from training.trial import Case, Trial
@@ -36,7 +42,8 @@ def cases(many: int) -> list[Case]:
     """Items whose gold is MILK."""
     codes = {"MILK": 0, "WINE": 1}
     return [
-        Case(partial(_request, number), "tags", codes, lambda named: float(named[0] == 0)) for number in range(many)
+        Case(partial(_request, number), partial(trial._by_labels, "tags", codes, lambda named: float(named[0] == 0)))
+        for number in range(many)
     ]
 
 
@@ -111,12 +118,45 @@ def test_gold_cases_are_drawn_from_the_release_and_can_be_answered(trained_works
     for case, request in zip(drawn, requests):
         assert request is not None
         assert request.json_schema is not None
-        (field,) = request.json_schema["properties"].values()
-        scores = [case.score([case.codes[label]]) for label in field["items"]["enum"]]
+        ((field, values),) = request.json_schema["properties"].items()
+        told = [case.score(said({field: [label]})) for label in values["items"]["enum"]]
+        scores = [score for score in told if score is not None]
+        assert len(scores) == len(told)
+        assert case.score(said({field: ["none of these"]})) is None
         possible.append(max(scores))
         if name == "tag":
             assert sorted(scores)[-2:] == [0.0, 1.0]
     assert np.mean(possible) > 0.9
+
+
+def said(answer: object) -> LLMResult:
+    return LLMResult(json.dumps(answer), "stop", 1, 1)
+
+
+def test_values_are_tried_where_the_catalog_has_them_and_the_words_say_them(
+    trained_workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactMismatch, match="reads no free attributes"):
+        trial.gold_cases(trained_workspace, "attributes", 30, 3)
+    place = Workspace(tmp_path / "workspace")
+    shutil.copytree(trained_workspace.root, place.root)
+    _, folder = release.read(place.releases)
+    declared = [Attribute("brand", "text"), Attribute("nowhere", "text"), Attribute("package_size", "number")]
+    unlearned(declared, CertifyConfig(), 0.1).save(folder / "attributes")
+    drawn = trial.gold_cases(place, "attributes", 30, 3)
+    assert len(drawn) == 30
+    right = 0
+    for case in drawn:
+        request = case.ask(prompts.load("attributes"))
+        assert request is not None
+        assert request.json_schema is not None
+        assert list(request.json_schema["properties"]) == ["brand"]
+        marks = [case.score(said({"brand": [brand]})) for brand in ("National", "Private")]
+        assert all(mark in (0.0, 1.0) for mark in marks)
+        right += max(mark or 0.0 for mark in marks) == 1.0
+        assert case.score(said({"brand": ["Acme"]})) == case.score(said({"brand": []})) == 0.0
+        assert case.score(LLMResult("Sure! It is", "stop", 1, 1)) is None
+    assert right == 30
 
 
 def test_more_gold_than_there_is_is_refused_with_the_remedy(trained_workspace: Workspace) -> None:
