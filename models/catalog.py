@@ -21,7 +21,7 @@ from models.text import embedding_text, readable
 KIND = "catalog"
 _BATCH = 2_048
 _DETERMINES = 0.9
-"""From here on an attribute names the label, or the label it (see `_predicts`): a relative, no evidence."""
+"""From here on an attribute names the label, or the label it (see `predicts`): a relative, no evidence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ class Catalog:
             else np.empty((0, embedder.dimension), np.float32)
         )
         coded = {name: _codes(items[name]) for name in categorical if name != label_column}
-        evidence = {name: value for name, value in coded.items() if _is_evidence(value[1], label_of_row)}
+        evidence = {name: value for name, value in coded.items() if is_evidence(value[1], label_of_row)}
         return _assemble(
             texts,
             vectors,
@@ -217,15 +217,15 @@ def _placed(
     return longer
 
 
-def _is_evidence(attribute: npt.NDArray[np.int32], label: npt.NDArray[np.int32]) -> bool:
+def is_evidence(attribute: npt.NDArray[np.int32], label: npt.NDArray[np.int32]) -> bool:
     """Whether an attribute says something of the label without being its parent (department) or its twin (type)."""
     both = (attribute >= 0) & (label >= 0)
     if not both.any():
         return False
-    return max(_predicts(attribute[both], label[both]), _predicts(label[both], attribute[both])) < _DETERMINES
+    return max(predicts(attribute[both], label[both]), predicts(label[both], attribute[both])) < _DETERMINES
 
 
-def _predicts(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
+def predicts(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
     """How well ``given`` names ``of``: Goodman and Kruskal's lambda, 0 no better than the commonest value, 1 always.
 
     A plain share of hits would take a brand that most products have for the parent of every category.

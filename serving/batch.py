@@ -205,7 +205,7 @@ def tag_rows(number: int, item_id: str, answer: Tagging, with_llm: bool) -> list
                 "facts": ["\n".join(proof.lines()) for proof in tag.facts],
                 "reasons": [asdict(reason) for reason in tag.reasons],
                 "llm_logprob": tag.llm_logprob,
-                "certificate": _certificate(tag.warrant),
+                "certificate": certificate_row(tag.warrant),
             }
         )
     rows = rows or [{**common, "rank": 0, "sources": [], "facts": [], "reasons": []}]
@@ -217,10 +217,11 @@ def _value_row(value: ProposedValue) -> dict[str, Any]:
     field, start, end = value.evidence
     told = {name: getattr(value, name) for name in _VALUE if hasattr(value, name)}
     evidence = {"evidence_field": field, "evidence_start": start, "evidence_end": end}
-    return {**told, **evidence, "sources": list(value.sources), "certificate": _certificate(value.warrant)}
+    return {**told, **evidence, "sources": list(value.sources), "certificate": certificate_row(value.warrant)}
 
 
-def _certificate(warrant: Warrant | None) -> dict[str, Any] | None:
+def certificate_row(warrant: Warrant | None) -> dict[str, Any] | None:
+    """What a verdict rests on as a value of the column ``certificate``."""
     if warrant is None:
         return None
     bound = warrant.bound

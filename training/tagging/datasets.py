@@ -30,10 +30,10 @@ class TagData:
     """T groups of items (a product type), L labels; the group is the unit of splitting, of certifying and of judging.
 
     ``texts``: what a group's items say of themselves. ``counts`` float64 [T, L]: how many of a group's items carry each
-    label. ``views``: name -> unit rows [T, columns]. ``mixes``: name -> weight by view, kernels that add views up.
-    ``names``: how like a label's own name a group's text is, by way of comparing, float32 [T, L]. ``facts`` float32
-    [T, k] of the group alone, named by ``fact_names``. ``several``: a group is one item of any number of labels, and
-    ``counts`` says 1 for each that it has.
+    label; a group of none can be asked about, and neither trains nor tests. ``views``: name -> unit rows [T, columns].
+    ``mixes``: name -> weight by view, kernels that add views up. ``names``: how like a label's own name a group's text
+    is, by way of comparing, float32 [T, L]. ``facts`` float32 [T, k] of the group alone, named by ``fact_names``.
+    ``several``: a group is one item of any number of labels, and ``counts`` says 1 for each that it has.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TagData:
         """Share of each label among a group's items [T, L]; of one item with ``several`` labels 1 for each."""
         if self.several:
             return self.counts.astype(np.float32)
-        return np.asarray(self.counts / self.counts.sum(axis=1, keepdims=True), np.float32)
+        return np.asarray(self.counts / np.maximum(1.0, self.counts.sum(axis=1, keepdims=True)), np.float32)
 
     @cached_property
     def gold(self) -> IntArray:
@@ -95,8 +95,8 @@ def complete_journey(
         pl.col("product_type").is_not_null() & pl.col("category").is_not_null()
     )
     events = pl.read_parquet(workspace.interactions, columns=["user_id", "item_id", "session_id", "store_id", "price"])
-    types, group = _codes(items["product_type"])
-    labels, label = _codes(items["category"])
+    types, group = coded(items["product_type"])
+    labels, label = coded(items["category"])
     counts = np.zeros((len(types), len(labels)))
     np.add.at(counts, (group, label), 1.0)
     titles = dict(zip(items["product_type"].to_list(), items["title"].to_list()))
@@ -107,7 +107,7 @@ def complete_journey(
     characters, name_characters = views.character_view(texts, names)
     sizes = items["package_size"].to_list()
     makers = items["manufacturer"].to_list()
-    owners = _owners(events, items["item_id"].to_list(), group)
+    owners = owner_of_event(events, items["item_id"].to_list(), group)
     progress("tags: purchases", 0.5)
     found: dict[str, Rows] = {
         "word": views.word_view(texts),
@@ -119,7 +119,7 @@ def complete_journey(
         "maker_size": views.value_view(
             group, [None if size is None else f"{maker} {size}" for maker, size in zip(makers, sizes)], len(types)
         ),
-        **_purchases(events, owners, len(types)),
+        **purchase_views(events, owners, len(types)),
     }
     brand = np.bincount(group, items["brand"].to_numpy() == "Private", len(types)) / counts.sum(axis=1)
     bought = np.log1p(np.bincount(owners[owners >= 0], minlength=len(types)))
@@ -153,35 +153,42 @@ def complete_journey(
         {
             "meaning": views.similarity(vectors, name_vectors),
             "letters": views.similarity(characters, name_characters),
-            **_overlap(texts, names),
+            **name_overlap(texts, names),
         },
         facts.astype(np.float32),
         ("log_items", "makers", "log_bought", "private_share", "words"),
     )
 
 
-def _purchases(events: pl.DataFrame, owners: IntArray, groups: int) -> dict[str, Rows]:
+def purchase_views(events: pl.DataFrame, owners: IntArray, groups: int) -> dict[str, Rows]:
+    """What groups are bought with, by whom, and, where ``events`` say it, for how much and where; ``owners`` [events]
+    as of `owner_of_event`."""
     known = owners >= 0
     group = owners[known]
-    place = {name: _codes(events[name])[1][known] for name in ("session_id", "user_id", "store_id")}
-    stores = [str(store) for store in place["store_id"]]
-    price = events["price"].fill_null(float("nan")).to_numpy()[known]
-    return {
+    place = {
+        name: coded(events[name])[1][known] for name in ("session_id", "user_id", "store_id") if name in events.columns
+    }
+    found = {
         "basket": views.company_view(group, place["session_id"], groups),
         "household": views.company_view(group, place["user_id"], groups),
-        "price": views.price_view(group, price, groups),
-        "store": views.value_view(group, stores, groups),
     }
+    if "price" in events.columns:
+        price = events["price"].cast(pl.Float64).fill_null(float("nan")).to_numpy()[known]
+        found["price"] = views.price_view(group, price, groups)
+    if "store_id" in place:
+        found["store"] = views.value_view(group, [str(store) for store in place["store_id"]], groups)
+    return found
 
 
-def _codes(column: pl.Series) -> tuple[tuple[str, ...], IntArray]:
+def coded(column: pl.Series) -> tuple[tuple[str, ...], IntArray]:
+    """Values in order, and each row's number among them."""
     text = column.cast(pl.String)
     names = text.unique().sort()
     codes = text.replace_strict(names, range(len(names)), return_dtype=pl.Int64)
     return tuple(names.to_list()), codes.to_numpy()
 
 
-def _owners(events: pl.DataFrame, item_ids: Sequence[str], group: IntArray) -> IntArray:
+def owner_of_event(events: pl.DataFrame, item_ids: Sequence[str], group: IntArray) -> IntArray:
     """The group of each event's item [events], -1 where it has none."""
     return (
         events["item_id"]
@@ -195,7 +202,7 @@ def _unit(size: str | None) -> str | None:
     return None if size is None else "".join(letter for letter in size.lower() if letter.isalpha()) or None
 
 
-def _overlap(texts: Sequence[str], names: Sequence[str]) -> dict[str, Matrix]:
+def name_overlap(texts: Sequence[str], names: Sequence[str]) -> dict[str, Matrix]:
     """Shared words of a text and a label's name, as a share of the name's and of all words of the two."""
     stems = sorted(set().union(*(words(text) for text in (*texts, *names))))
     code = {stem: at for at, stem in enumerate(stems)}
