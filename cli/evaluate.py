@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from models.ports import LLMEngine
     from serving.config import ServeConfig
     from training.config import TrainConfig
+    from training.finetune.pairs import Pair
+    from training.tagging.llm_tuned import Tuning
 
 DEFAULT_DATA = Path("../shared/data")
 
@@ -40,7 +42,8 @@ def evaluate(
     config: ConfigOption = None,
     target: TargetOption = DEFAULT_TARGET,
     dataset: Annotated[
-        str, typer.Option(help="tags: complete-journey, openfoodfacts, oa-mine, or all that are there.")
+        str,
+        typer.Option(help="tags: catalog (the ingested one), complete-journey, openfoodfacts, oa-mine, or all."),
     ] = "complete-journey",
     data: Annotated[
         Path, typer.Option(help="tags: folder of the public datasets, a folder each; complete-journey needs none.")
@@ -51,6 +54,12 @@ def evaluate(
     llm_sample: Annotated[
         int, typer.Option(min=10, help="tags: product types asked about, of the first split's gold and of its test.")
     ] = 100,
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune", help="tags, with --llm: also fine-tune it (LoRA), and ask again.")
+    ] = False,
+    fine_tune_types: Annotated[
+        int, typer.Option(min=10, help="tags: product types of the first split's gold it is fine-tuned on at most.")
+    ] = 500,
     requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
     seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
     as_json: JsonOption = False,
@@ -60,13 +69,16 @@ def evaluate(
     "ranking" fits ranker and baselines on the past of each protocol and compares them (minutes); the report is written
     to the workspace as HTML and JSON and kept as an MLflow run. "tags" holds product types out (or products, or the
     published test titles: --dataset) and compares the guardrail and its baselines under one certificate (minutes);
-    --llm asks the LLM too. "release" and "cold-start" show what was measured when
+    --llm asks the LLM too, and --fine-tune measures what an adapter fitted to other types' gold changes (about
+    forty minutes more on two cores). "release" and "cold-start" show what was measured when
     the promoted release was trained, on data that it was not trained on. "parity" asks the running service for random
     users and times, and a backfill too, computes it all anew and fails where any bit differs.
 
     Example: tandem evaluate ranking --json
     Example: tandem evaluate tags --dataset complete-journey --json
+    Example: tandem evaluate tags --dataset catalog --workspace shop
     Example: tandem evaluate tags --dataset openfoodfacts --data ../shared/data
+    Example: tandem evaluate tags --llm --fine-tune
     Example: tandem evaluate parity --requests 500
     """
     if what == "parity":
@@ -77,7 +89,8 @@ def evaluate(
         return
     if what == "tags":
         engine = _llm(Workspace(workspace), config) if llm else None
-        _evaluate_tags(Workspace(workspace), dataset, data, engine, llm_sample, as_json)
+        tuning = _tuning(Workspace(workspace), config, dataset, llm, fine_tune_types) if fine_tune else None
+        _evaluate_tags(Workspace(workspace), dataset, data, engine, llm_sample, tuning, as_json)
         return
     from models import release
 
@@ -112,16 +125,22 @@ def _evaluate_ranking(workspace: Workspace, config: TrainConfig, as_json: bool) 
 
 
 def _evaluate_tags(
-    workspace: Workspace, dataset: str, data: Path, engine: Callable[[], LLMEngine] | None, sample: int, as_json: bool
+    workspace: Workspace,
+    dataset: str,
+    data: Path,
+    engine: Callable[[], LLMEngine] | None,
+    sample: int,
+    tuning: Tuning | None,
+    as_json: bool,
 ) -> None:
     from training.tagging import report, run
-    from training.tagging.llm_study import Sample
+    from training.tagging.llm_sizes import Sample
 
     if dataset not in (*run.DATASETS, run.ALL):
         raise UsageError(f"there is no tag dataset {dataset!r}; choose from {', '.join(run.DATASETS)}, {run.ALL}")
     with progress_bar("evaluate tags", as_json) as progress:
         asked = Sample(sample, sample)
-        result = run.evaluate_tags(workspace, [dataset], progress, data, llm=engine, sample=asked)
+        result = run.evaluate_tags(workspace, [dataset], progress, data, llm=engine, sample=asked, tuning=tuning)
         page = report.write(workspace, result)
     if as_json:
         print(json.dumps(result, allow_nan=False))
@@ -141,6 +160,36 @@ def _llm(workspace: Workspace, config: Path | None) -> Callable[[], LLMEngine]:
 
     # As they come: what is measured is the LLM, not what the gateway makes of it.
     return partial(open_patient, workspace, settings.serve_config(), model, "evaluate", judged=False, timeout_s=3_600.0)
+
+
+def _tuning(workspace: Workspace, config: Path | None, dataset: str, llm: bool, types: int) -> Tuning:
+    """How the LLM of the settings is fine-tuned, and opened as `_llm` does with what came of it."""
+    from cli.finetune import base_of
+    from serving.patient import open_patient
+    from training.finetune.config import FineTuneConfig
+    from training.finetune.lora import fitted_once
+    from training.tagging.datasets import COMPLETE_JOURNEY
+    from training.tagging.llm_tuned import Tuning
+    from training.tagging.run import ALL
+
+    if not llm:
+        raise UsageError("--fine-tune compares the LLM before and after: say --llm too")
+    if dataset not in (COMPLETE_JOURNEY, ALL):
+        raise UsageError(f"--fine-tune is measured on {COMPLETE_JOURNEY} alone, not on {dataset!r}")
+    settings = read_settings(config)
+    model, folder = base_of(workspace, settings)
+
+    # One epoch: the study asks about each type in two ways already.
+    tuned_as = FineTuneConfig(epochs=1, max_model_len=model.max_model_len, threads=model.threads)
+
+    def opened(adapter: Path) -> LLMEngine:
+        tuned = model.model_copy(update={"adapter": adapter})
+        return open_patient(workspace, settings.serve_config(), tuned, "evaluate", judged=False, timeout_s=3_600.0)
+
+    def fit(pairs: Sequence[Pair], within: Path, progress: Callable[[str, float], None]) -> tuple[Path, dict[str, Any]]:
+        return fitted_once(folder, pairs, within, tuned_as, {}, progress)
+
+    return Tuning(fit, opened, types)
 
 
 def _evaluate_parity(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from pydantic import ValidationError
 
-from cli import ask, backfill, bench, data, evaluate, graph, llm, prompts, review, serve, vocabulary
+from cli import ask, backfill, bench, data, evaluate, finetune, graph, llm, prompts, review, serve, vocabulary
 from features.errors import FeatureError
 from graph.errors import GraphError
 from models.errors import ModelError
@@ -47,6 +47,7 @@ for command in (
     bench.bench,
 ):
     app.command()(command)
+app.add_typer(finetune.finetune_app, name="finetune")
 app.add_typer(graph.graph_app, name="graph")
 app.add_typer(ask.items_app, name="items")
 app.add_typer(backfill.backfill_app, name="backfill")

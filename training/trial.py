@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from features.items import ItemTable
 from features.store import FeatureRepository
@@ -137,14 +138,19 @@ def gold_cases(workspace: Workspace, name: str, items: int, seed: int) -> list[C
     return cases
 
 
+def tag_rows(catalog: Catalog, unit: npt.NDArray[np.int64], items: int, seed: int) -> npt.NDArray[np.int64]:
+    """The labelled rows, one of a unit, of which a trial of so many ``items`` takes the first that can be answered."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.flatnonzero(catalog.label_of_row >= 0))
+    _, first = np.unique(unit[rows], return_index=True)
+    return np.asarray(rng.permutation(rows[first])[: max(4 * items, items + LEAST)], np.int64)
+
+
 def _tag_cases(catalog: Catalog, table: ItemTable, items: int, seed: int) -> list[Case]:
     """Products of units drawn at random, one of each; right is who names the gold label first."""
-    rng = np.random.default_rng(seed)
     labelled = catalog.label_of_row >= 0
     unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(table.frame))
-    rows = rng.permutation(np.flatnonzero(labelled))
-    _, first = np.unique(unit[rows], return_index=True)
-    drawn = rng.permutation(rows[first])[: max(4 * items, items + LEAST)]
+    drawn = tag_rows(catalog, unit, items, seed)
     # Counts for every fold of units: ten times cheaper than for every item, and as blind.
     fold = unit % 10
     counts = {int(each): LabelCounts.build(catalog, labelled & (fold != each)) for each in np.unique(fold[drawn])}

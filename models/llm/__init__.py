@@ -4,6 +4,14 @@ needs, and only serving calls it: every question to an LLM goes through the gate
 from models.llm.config import LLMConfig
 from models.llm.naming import name_of
 from models.llm.spans import StringValue, span_logprob, string_values
-from models.llm.weights import materialize_default
+from models.llm.weights import local_folder, materialize_default
 
-__all__ = ["LLMConfig", "StringValue", "materialize_default", "name_of", "span_logprob", "string_values"]
+__all__ = [
+    "LLMConfig",
+    "StringValue",
+    "local_folder",
+    "materialize_default",
+    "name_of",
+    "span_logprob",
+    "string_values",
+]

@@ -35,6 +35,10 @@ class Constraint:
             self._matcher.fill_next_token_bitmask(self._bitmask, 0)
             self._apply(logits[None], self._bitmask.to(logits.device))
 
+    def accepts(self, answer: Sequence[int]) -> bool:
+        """Whether these tokens, the one that ends the turn included, are a whole answer under the schema."""
+        return all(self._matcher.accept_token(token) for token in answer) and bool(self._matcher.is_terminated())
+
 
 class GrammarCompiler:
     """Compiles JSON schemas for one tokenizer; keeps 64 MiB of compiled ones."""

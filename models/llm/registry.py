@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from models.errors import ArtifactMismatch, EngineUnavailable, MissingExtra
-from models.llm.config import DEFAULT_MODEL, LLMConfig
-from models.llm.weights import DEFAULT_NAME, materialize_default
+from models.llm.config import LLMConfig
+from models.llm.weights import local_folder
 from models.ports import LLMEngine
 
 Headers = Callable[[], Mapping[str, str]]
@@ -33,7 +33,7 @@ def _vllm(config: LLMConfig, _: Headers) -> LLMEngine:
     from models.llm.vllm_engine import VLLMEngine
 
     return VLLMEngine(
-        _folder(config),
+        local_folder(config),
         max_model_len=config.max_model_len,
         kv_cache_gib=config.kv_cache_gib,
         dtype=config.dtype,
@@ -48,7 +48,7 @@ def _transformers(config: LLMConfig, _: Headers) -> LLMEngine:
     from models.llm.transformers_engine import TransformersEngine
 
     return TransformersEngine(
-        _folder(config),
+        local_folder(config),
         max_model_len=config.max_model_len,
         dtype=config.dtype,
         threads=config.threads,
@@ -79,15 +79,6 @@ ENGINES: dict[str, Callable[[LLMConfig, Headers], LLMEngine]] = {
     "transformers": _transformers,
     "openai": _openai,
 }
-
-
-def _folder(config: LLMConfig) -> Path:
-    if config.model == DEFAULT_MODEL:
-        return materialize_default(config.weights_dir / DEFAULT_NAME)
-    folder = Path(config.model)
-    if not (folder / "config.json").is_file():
-        raise ArtifactMismatch(f"{folder} holds no model (no config.json): give a folder of safetensors or 'default'")
-    return folder
 
 
 def _adapter(config: LLMConfig) -> Path | None:

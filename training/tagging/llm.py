@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from models import prompts
 from models.ports import LLMEngine, LLMRequest, LLMResult, Token
+from models.prompts import Prompt
 from models.tagging import choice_schema, read_choices
 from training.llm import ask_all
 from training.tagging.datasets import TagData
@@ -125,6 +126,18 @@ def choose(data: TagData, train: IntArray, asked: IntArray) -> list[list[int]]:
     return [list(dict.fromkeys([*own, *by_name[row, :BY_NAME].tolist()])) for row, own in enumerate(shown)]
 
 
+def question(template: Prompt, data: TagData, group: int, shown: Sequence[int]) -> LLMRequest:
+    """The request for one label of those ``shown`` for a group."""
+    names = [data.labels[label] for label in shown]
+    values = {
+        "title": data.texts[group][:300],
+        "text": "-",
+        "attributes": "-",
+        "choices": "\n".join(f"- {name}" for name in names),
+    }
+    return template.request(values, choice_schema("tags", names, 1))
+
+
 def ask(
     asker: Ask,
     data: TagData,
@@ -138,17 +151,8 @@ def ask(
     template = prompts.load("tag")
     requests = {}
     for row, (group, labels) in enumerate(zip(groups.tolist(), shown)):
-        names = [data.labels[label] for label in labels]
-        values = {
-            "title": data.texts[group][:300],
-            "text": "-",
-            "attributes": "-",
-            "choices": "\n".join(f"- {name}" for name in names),
-        }
-        request = template.request(values, choice_schema("tags", names, 1))
-        requests[row] = LLMRequest(
-            request.system, request.user, request.max_tokens, request.json_schema, temperature, seed
-        )
+        request = question(template, data, group, labels)
+        requests[row] = replace(request, temperature=temperature, seed=seed)
     codes = {name: code for code, name in enumerate(data.labels)}
     return _read(groups, asker(requests, progress), "tags", codes)
 

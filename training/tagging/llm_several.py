@@ -22,7 +22,8 @@ from training.tagging.datasets import TagData
 from training.tagging.evaluate import split
 from training.tagging.kernels import IntArray
 from training.tagging.llm import Ask, asking, choose
-from training.tagging.llm_study import Sample, isotonic
+from training.tagging.llm_judged import isotonic
+from training.tagging.llm_sizes import Sample
 from training.tagging.oamine import OA_MINE, AttributeData
 from training.tagging.spans import guesses
 

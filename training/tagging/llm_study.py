@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,35 +12,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.certify import certify
 from models.ports import LLMEngine
-from training.tagging import scores, tagger
+from training.tagging import llm_tuned, scores
 from training.tagging.datasets import TagData
-from training.tagging.evaluate import certificate_config, split
-from training.tagging.evidence import evidence, held_out_signals, signals
 from training.tagging.kernels import IntArray
-from training.tagging.learners import FloatArray, lightgbm_scorer, logistic_scorer, xgboost_scorer
-from training.tagging.llm import Answers, Ask, ask, asking, choose, confirm
-from training.tagging.summary import PRECISIONS, Outcome
-from training.tagging.views import Matrix
+from training.tagging.learners import FloatArray
+from training.tagging.llm import Ask, ask, asking, choose, confirm
+from training.tagging.llm_judged import UNSAID, isotonic, outcome
+from training.tagging.llm_sizes import AtSize, Progress, Sample, at_sizes, drawn
+from training.tagging.llm_tuned import Tuning
+from training.tagging.summary import Outcome
 
 SAMPLES: Final = 3
 TEMPERATURE: Final = 0.7
 """Of the self-consistency vote (Wang et al., ICLR 2023)."""
-GOLD_SIZES: Final = (0, 10, 100, 600, 1_900)
-FOLDS: Final = 5
-UNSAID: Final = -20.0
-"""Log-probability of a label that the LLM did not name."""
-
-Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How many groups are asked about: of the split's training groups and of its test groups."""
-
-    train: int = 100
-    test: int = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,25 +36,48 @@ class Study:
     facts: dict[str, Any]
 
 
-def study(data: TagData, engine: LLMEngine, path: Path, seed: int, sample: Sample, progress: Progress) -> Study:
-    """Both halves on one split, the answers kept in ``path``; the engine, which must be new, is closed at the end."""
+def study(
+    data: TagData,
+    engine: LLMEngine,
+    path: Path,
+    seed: int,
+    sample: Sample,
+    progress: Progress,
+    tuning: Tuning | None = None,
+) -> Study:
+    """Both halves on one split, the answers kept in ``path``; the engine, which must be new, is closed at the end.
+
+    ``tuning``: also what fine-tuning the model makes of its answers (see `llm_tuned`); its adapter is kept beside
+    ``path``.
+    """
     begun = time.perf_counter()
     spent: dict[str, float | None] = {}
     with asking(engine, path, spent) as asker:
         outcomes = baselines(asker, data, seed, sample, progress)
-        sizes = by_gold_size(asker, data, seed, sample, progress)
-    facts = {"model": engine.model_id, "seed": seed, "asked_train": sample.train, "asked_test": sample.test}
-    return Study(outcomes, {**facts, "by_gold_size": sizes, "seconds": time.perf_counter() - begun, **spent})
+        sizes = at_sizes(asker, data, seed, sample, progress)
+    facts: dict[str, Any] = {
+        "model": engine.model_id,
+        "seed": seed,
+        "asked_train": sample.train,
+        "asked_test": sample.test,
+        "by_gold_size": by_gold_size(data, sizes, seed),
+        "seconds": time.perf_counter() - begun,
+        **spent,
+    }
+    if tuning is not None:
+        more, facts["fine_tuned"] = llm_tuned.study(data, sizes, tuning, path, seed, sample, progress)
+        outcomes += more
+    return Study(outcomes, facts)
 
 
 def baselines(asker: Ask, data: TagData, seed: int, sample: Sample, progress: Progress) -> list[Outcome]:
     """The LLM's tags on a sample of one split under the certificate, by four confidences of its own."""
-    order, asked = _drawn(data, seed, sample)
+    order, asked = drawn(data, seed, sample)
     train, known = np.sort(order), np.sort(order[: sample.train])
     both = np.concatenate((known, asked))
     shown = choose(data, train, both)
     answers = ask(asker, data, both, shown, partial(progress, "LLM: choosing"))
-    drawn = [
+    sampled = [
         ask(
             asker,
             data,
@@ -81,7 +89,7 @@ def baselines(asker: Ask, data: TagData, seed: int, sample: Sample, progress: Pr
         ).label
         for number in range(SAMPLES)
     ]
-    agreed = np.mean([own == answers.label for own in drawn], axis=0)
+    agreed = np.mean([own == answers.label for own in sampled], axis=0)
     sure = confirm(asker, data, answers, partial(progress, "LLM: yes or no"))
     likely = np.exp(np.nan_to_num(answers.logprob, nan=UNSAID))
     right = answers.label == data.gold[both]
@@ -89,93 +97,30 @@ def baselines(asker: Ask, data: TagData, seed: int, sample: Sample, progress: Pr
     found = {
         "llm": (answers.label, likely),
         "llm-isotonic": (answers.label, isotonic(likely, right, len(known), seed)),
-        "llm-vote": _voted(drawn, answers.label, agreed),
+        "llm-vote": _voted(sampled, answers.label, agreed),
         "llm-yes": (answers.label, sure),
     }
     return [
-        _outcome(data, name, seed, known, asked, label, confidence, recall)
+        outcome(data, name, seed, known, asked, label, confidence, recall)
         for name, (label, confidence) in found.items()
     ]
 
 
-def _drawn(data: TagData, seed: int, sample: Sample) -> tuple[IntArray, IntArray]:
-    """The split's training groups in a random order, the same for every use of the LLM, and the test groups asked."""
-    train, test = split(len(data.groups), seed)
-    rng = np.random.default_rng(seed)
-    asked = rng.choice(test, min(sample.test, len(test)), replace=False)
-    return rng.permutation(train), np.sort(asked)
-
-
-def by_gold_size(
-    asker: Ask,
-    data: TagData,
-    seed: int,
-    sample: Sample,
-    progress: Progress,
-    sizes: Sequence[int] = GOLD_SIZES,
-) -> list[dict[str, Any]]:
+def by_gold_size(data: TagData, sizes: Sequence[AtSize], seed: int) -> list[dict[str, Any]]:
     """Accuracy on the sampled test groups by how many training groups have gold: trees alone, LLM alone, and trees
-    that have the LLM's answer as evidence (of ``sample.train`` training groups at most; the others count as unasked).
-
-    Without gold there are no trees: the label whose name is nearest stands for them.
-    """
-    order, asked = _drawn(data, seed, sample)
-    result = []
-    for size in dict.fromkeys(min(size, len(order)) for size in sizes):
-        own = np.sort(order[:size])
-        taught = np.sort(order[: min(size, sample.train)])
-        groups = np.concatenate((taught, asked))
-        shown = choose(data, own, groups)
-        answers = ask(asker, data, groups, shown, partial(progress, f"LLM: {len(own)} with gold"))
-        said = answers.label[len(taught) :]
-        if size:
-            trees = _by_trees(data, own, asked, seed, {})
-            both = _by_trees(data, own, asked, seed, _as_evidence(data, answers))
-        else:
-            trees = data.names["meaning"][asked].argmax(axis=1)
-            both = np.where(said >= 0, said, trees)
-        ones = np.ones(len(asked))
-        right = {name: label == data.gold[asked] for name, label in (("trees", trees), ("llm", said), ("both", both))}
-        result.append(
-            {
-                "gold": len(own),
-                "asked_of_gold": len(taught),
-                "n": len(asked),
-                "shown_recall": float(np.mean([gold in s for gold, s in zip(data.gold[groups], shown)][len(taught) :])),
-                **{name: scores.ratio(hit.astype(float), ones, asked, seed).to_dict() for name, hit in right.items()},
-                "gain_of_llm": scores.gain(right["both"].astype(float) - right["trees"], ones, asked, seed),
-            }
-        )
-    return result
+    that have the LLM's answer as evidence."""
+    return [_row(data, size, seed) for size in sizes]
 
 
-def _by_trees(data: TagData, train: IntArray, asked: IntArray, seed: int, extra: Mapping[str, Matrix]) -> IntArray:
-    fold = np.random.default_rng(seed).permutation(len(train)) % min(FOLDS, len(train))
-    lines = evidence(data, train, held_out_signals(data, train, fold), extra)
-    queries = evidence(data, asked, signals(data, train, asked), extra)
-    right = lines.label == data.gold[train[lines.row]]
-    scorers = (
-        xgboost_scorer(lines.matrix, right, seed),
-        lightgbm_scorer(lines.matrix, right, seed),
-        logistic_scorer(lines.matrix, right),
-    )
-    odds = np.mean([scorer(queries.matrix) for scorer in scorers], axis=0)
-    return tagger.first_labels(queries, odds)[0]
-
-
-def _as_evidence(data: TagData, answers: Answers) -> dict[str, Matrix]:
-    """The LLM's answers as columns [T, L]: whether a label is its choice, how probable, and whether it was asked."""
-    shape = (len(data.groups), len(data.labels))
-    chosen, logprob, answered = (
-        np.zeros(shape, np.float32),
-        np.full(shape, UNSAID, np.float32),
-        np.zeros(shape, np.float32),
-    )
-    kept = answers.label >= 0
-    at = answers.groups[kept], answers.label[kept]
-    chosen[at], logprob[at] = 1.0, np.nan_to_num(answers.logprob[kept], nan=UNSAID)
-    answered[answers.groups[kept]] = 1.0
-    return {"llm chosen": chosen, "llm logprob": logprob, "llm answered": answered}
+def _row(data: TagData, size: AtSize, seed: int) -> dict[str, Any]:
+    ones = np.ones(len(size.asked))
+    labels = {"trees": size.trees, "llm": size.said, "both": size.both}
+    right = {name: (label == data.gold[size.asked]).astype(float) for name, label in labels.items()}
+    return {
+        **size.facts(data),
+        **{name: scores.ratio(hit, ones, size.asked, seed).to_dict() for name, hit in right.items()},
+        "gain_of_llm": scores.gain(right["both"] - right["trees"], ones, size.asked, seed),
+    }
 
 
 def _voted(drawn: Sequence[IntArray], greedy: IntArray, agreed: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -186,46 +131,3 @@ def _voted(drawn: Sequence[IntArray], greedy: IntArray, agreed: FloatArray) -> t
         if many / len(said) > share[row]:
             label[row], share[row] = best, many / len(said)
     return label, share
-
-
-def isotonic(score: FloatArray, right: scores.BoolArray, known: int, seed: int) -> FloatArray:
-    """Probabilities by isotonic regression on the first ``known`` answers; of those by the other folds.
-
-    Of fewer than two nothing can be learned, and all are improbable.
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    if known < 2:
-        return np.zeros(len(score))
-
-    def fit(rows: IntArray) -> Any:
-        return IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(score[rows], right[rows])
-
-    result = np.empty(len(score))
-    fold = np.random.default_rng(seed).permutation(known) % FOLDS
-    for number in range(FOLDS):
-        held = np.flatnonzero(fold == number)
-        if len(held):
-            result[held] = fit(np.flatnonzero(fold != number)).predict(score[held])
-    if known < len(score):
-        result[known:] = fit(np.arange(known)).predict(score[known:])
-    return result
-
-
-def _outcome(
-    data: TagData,
-    method: str,
-    seed: int,
-    known: IntArray,
-    asked: IntArray,
-    label: IntArray,
-    confidence: FloatArray,
-    recall: float,
-) -> Outcome:
-    many = len(known)
-    right = label[:many] == data.gold[known]
-    certificates = {level: certify(confidence[:many], right, certificate_config(method, level)) for level in PRECISIONS}
-    # A group without a usable answer has no tag; the first label stands in, with no confidence.
-    usable = label[many:] >= 0
-    shown = np.where(usable, label[many:], 0)
-    return Outcome(method, seed, asked, shown, np.where(usable, confidence[many:], 0.0), certificates, recall, 0.0)

@@ -42,6 +42,21 @@ _SHORT: Final = {
     "ece": "ECE",
 }
 """What a terminal of 80 columns has room for; the page has all."""
+_TUNED: Final = {
+    "first shown": "first_shown",
+    "LLM": "llm",
+    "tuned": "fine_tuned",
+    "trees": "trees",
+    "with LLM": "both",
+    "with tuned": "both_fine_tuned",
+}
+_TUNED_GAINS: Final = (
+    "fine_tuned - llm",
+    "fine_tuned - first_shown",
+    "fine_tuned - trees",
+    "both_fine_tuned - trees",
+    "both_fine_tuned - both",
+)
 EXPERIMENT: Final = "tags"
 _POSITIONS: Final = 10
 """Places at which curves are drawn."""
@@ -53,7 +68,8 @@ def render(result: Mapping[str, Any]) -> RenderableType:
     for name, found in result["datasets"].items():
         parts += [_methods(name, found), Text(_sentence(found) + "\n"), Text(_kept(found) + "\n")]
         parts += [_gains(found)] if "vocabularies" in found else [_splits(found), _gains(found)]
-        parts += [_gold_sizes(found["llm"])] if "llm" in found else []
+        if "llm" in found:
+            parts += [_gold_sizes(found["llm"]), *_fine_tuned(found["llm"])]
         for vocabulary, own in found.get("vocabularies", {}).items():
             parts += [_methods(f"{name}/{vocabulary}", own), Text(_refused(own) + "\n"), _splits(own)]
     for reason in result.get("skipped", {}).values():
@@ -135,6 +151,79 @@ def _gold_sizes(llm: Mapping[str, Any]) -> Table:
     return shown
 
 
+def _fine_tuned(llm: Mapping[str, Any]) -> Iterable[RenderableType]:
+    """The same before and after fine-tuning; nothing where it was not fine-tuned."""
+    if "fine_tuned" not in llm:
+        return
+    yield Text("\n" + _tuned_sentence(llm["fine_tuned"]))
+    shown = Table(title="accuracy before and after fine-tuning, by gold", title_justify="left")
+    for column in ("gold", *_TUNED):
+        shown.add_column(column, justify="right")
+    for name, cells in _tuned_rows(llm["fine_tuned"]):
+        shown.add_row(name, *cells)
+    yield shown
+    gains = Table(title="gains, 95 % intervals over groups", title_justify="left")
+    for column in ("gold", *_TUNED_GAINS):
+        gains.add_column(column.replace("_", " "))
+    for name, cells in _tuned_gains(llm["fine_tuned"]):
+        gains.add_row(name, *cells)
+    yield gains
+
+
+def _tuned_sentence(tuned: Mapping[str, Any]) -> str:
+    spent, config = tuned["training"], tuned["training"]["config"]
+    lost = ", ".join(f"{loss:.3f}" for loss in spent["loss"])
+    malformed = tuned["by_gold_size"][-1]["malformed"]
+    how = f"LoRA of rank {config['rank']}, {spent['steps']} steps, {spent['seconds']:.0f} s on {spent['device']}"
+    return (
+        f"Fine-tuned: {tuned['model']}, on {tuned['pairs']} questions about {tuned['groups']} training groups that are "
+        f"neither asked about nor evidence ({how}; loss by epoch {lost} nats a token). Malformed answers with all "
+        f"gold: {malformed['llm']:.3f} before, {malformed['fine_tuned']:.3f} after."
+    )
+
+
+def _tuned_rows(tuned: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str]]]:
+    for row in tuned["by_gold_size"]:
+        yield str(row["gold"]), [_number(row[key]["mean"]) for key in _TUNED.values()]
+
+
+def _tuned_gains(tuned: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str]]]:
+    for row in tuned["by_gold_size"]:
+        yield str(row["gold"]), [_span(row["gain"][name]) for name in _TUNED_GAINS]
+
+
+def _llm_tables(llm: Mapping[str, Any]) -> str:
+    """The tables about the LLM on the page."""
+    columns = ("gold", "trees", "LLM", "both", "both minus trees")
+    rows = [
+        (
+            str(row["gold"]),
+            [*(_number(row[name]["mean"]) for name in ("trees", "llm", "both")), _span(row["gain_of_llm"])],
+            False,
+        )
+        for row in llm["by_gold_size"]
+    ]
+    parts = [
+        "<h3>Where the LLM earns its place</h3>",
+        data_table(f"Accuracy by gold, {llm['asked_test']} groups asked about; {llm['model']}", columns, rows),
+    ]
+    if tuned := llm.get("fine_tuned"):
+        parts += [
+            f"<h3>Fine-tuned</h3><p>{escape(_tuned_sentence(tuned))}</p>",
+            data_table(
+                "Accuracy before and after fine-tuning, by gold",
+                ("gold", *_TUNED),
+                [(name, cells, False) for name, cells in _tuned_rows(tuned)],
+            ),
+            data_table(
+                "Gains, with 95 % intervals over groups",
+                ("gold", *(name.replace("_", " ") for name in _TUNED_GAINS)),
+                [(name, cells, False) for name, cells in _tuned_gains(tuned)],
+            ),
+        ]
+    return "".join(parts)
+
+
 def _kept(found: Mapping[str, Any]) -> str:
     """The certificate of 95 % on gold drawn again and again, method by method."""
     tests = {method: values["certificate_test"] for method, values in found["methods"].items()}
@@ -208,6 +297,7 @@ def _dataset(name: str, found: Mapping[str, Any]) -> str:
                 ("method", *_gained(found)),
                 _gain_rows(found),
             ),
+            _llm_tables(found["llm"]) if "llm" in found else "",
         )
     )
 

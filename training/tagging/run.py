@@ -23,7 +23,9 @@ from training.tagging import claims, llm_several, llm_study, oamine, openfoodfac
 from training.tagging.claims import ClaimOutcome
 from training.tagging.datasets import COMPLETE_JOURNEY, TagData, complete_journey, embedded
 from training.tagging.evaluate import SEEDS, Progress, evaluate
-from training.tagging.llm_study import Sample
+from training.tagging.kinds import CATALOG, kinds_of_catalog
+from training.tagging.llm_sizes import Sample
+from training.tagging.llm_tuned import Tuning
 from training.tagging.oamine import OA_MINE
 from training.tagging.openfoodfacts import OPEN_FOOD_FACTS
 from training.tagging.summary import SYSTEM, WITH_GRAPH
@@ -36,7 +38,8 @@ _SYSTEMS: Final = (SYSTEM, WITH_GRAPH)
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What an evaluation of tags is made with. ``folder`` holds the public datasets, one folder each; ``llm`` makes the
-    engine to ask about ``sample`` groups of the first split, None asks none."""
+    engine to ask about ``sample`` groups of the first split, None asks none; ``tuning`` fine-tunes it, for The Complete
+    Journey alone."""
 
     workspace: Workspace
     folder: Path
@@ -45,6 +48,7 @@ class Setting:
     progress: Progress = lambda *_: None
     llm: Callable[[], LLMEngine] | None = None
     sample: Sample = field(default_factory=Sample)
+    tuning: Tuning | None = None
 
 
 def evaluate_tags(
@@ -55,22 +59,24 @@ def evaluate_tags(
     seeds: Sequence[int] = SEEDS,
     llm: Callable[[], LLMEngine] | None = None,
     sample: Sample | None = None,
+    tuning: Tuning | None = None,
 ) -> dict[str, Any]:
     """The report's numbers: ``datasets`` by name (see `evaluate.summary` and `claims.summary`), ``skipped`` by name
-    with the reason, and what all was made from. ``names`` of DATASETS, or ALL for those whose data is there;
+    with the reason, and what all was made from. ``names`` of DATASETS, or ALL for public ones whose data is there;
     ``folder`` holds the public datasets, one folder each. ``llm`` makes the engine to ask about a ``sample`` of the
-    first split of each dataset.
+    first split of each dataset; with ``tuning`` it is fine-tuned and asked again, for The Complete Journey.
 
     Raises WorkspaceError where nothing was ingested, ArtifactMismatch where a dataset's folder is missing,
     OntologyError or InvalidVocabulary for files in it that cannot be used, MissingExtra without a library of training.
     """
     config = workspace.config()
     everything = ALL in names
-    wanted = list(DATASETS) if everything else list(names)
+    # The catalog is most often one of the others.
+    wanted = [name for name in DATASETS if name != CATALOG] if everything else list(names)
     absent = {name: reason for name in wanted if (reason := _absent(name, folder))}
     if absent and not everything:
         raise ArtifactMismatch("; ".join(absent.values()))
-    setting = Setting(workspace, folder, MiniLMEmbedder(), seeds, progress, llm, sample or Sample())
+    setting = Setting(workspace, folder, MiniLMEmbedder(), seeds, progress, llm, sample or Sample(), tuning)
     return {
         "datasets": {name: DATASETS[name](setting) for name in wanted if name not in absent},
         "skipped": absent,
@@ -82,7 +88,7 @@ def evaluate_tags(
 
 
 def _absent(name: str, folder: Path) -> str | None:
-    if name == COMPLETE_JOURNEY or (folder / name).is_dir():
+    if name in (COMPLETE_JOURNEY, CATALOG) or (folder / name).is_dir():
         return None
     return f"dataset {name!r}: there is no folder {folder / name}; name the folder that holds it with --data"
 
@@ -94,9 +100,19 @@ def _complete_journey(setting: Setting) -> dict[str, Any]:
     if setting.llm is None:
         return evaluate(data, setting.seeds, view, progress=setting.progress)
     answers = setting.workspace.root / "tagging" / "answers.jsonl"
-    found = llm_study.study(data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress)
+    found = llm_study.study(
+        data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress, setting.tuning
+    )
     result = evaluate(data, setting.seeds, view, progress=setting.progress, more=found.outcomes)
     return {**result, "llm": found.facts}
+
+
+def _catalog(setting: Setting) -> dict[str, Any]:
+    """The ingested catalog's labelled kinds, as ``tandem backfill untagged`` compares them."""
+    graph = ontology.load(setting.workspace.config().ontology)
+    data = kinds_of_catalog(setting.workspace, setting.embedder, setting.seeds[0], setting.progress, asked=False).data
+    view = graph_view(setting.workspace, graph, data, setting.progress)
+    return evaluate(data, setting.seeds, view, progress=setting.progress)
 
 
 def _openfoodfacts(setting: Setting) -> dict[str, Any]:
@@ -154,6 +170,7 @@ def _oa_mine(setting: Setting) -> dict[str, Any]:
 
 DATASETS: Final[Mapping[str, Callable[[Setting], dict[str, Any]]]] = {
     COMPLETE_JOURNEY: _complete_journey,
+    CATALOG: _catalog,
     OPEN_FOOD_FACTS: _openfoodfacts,
     OA_MINE: _oa_mine,
 }

@@ -27,7 +27,7 @@ def run(*arguments: str) -> None:
 
 
 def test_unknown_dataset_names_those_there_are(workspace: Path) -> None:
-    with pytest.raises(UsageError, match="choose from complete-journey, openfoodfacts, oa-mine, all"):
+    with pytest.raises(UsageError, match="choose from complete-journey, catalog, openfoodfacts, oa-mine, all"):
         run("--dataset", "amazon", "-w", str(workspace))
 
 

@@ -12,10 +12,10 @@ from models.ports import LLMRequest, LLMResult, Token
 class Oracle:
     """An engine that answers what it is told to, from a request's product and choices."""
 
-    model_id = "oracle"
     alive = True
 
-    def __init__(self, answer: Callable[[str, list[str]], str]) -> None:
+    def __init__(self, answer: Callable[[str, list[str]], str], model_id: str = "oracle") -> None:
+        self.model_id = model_id
         self._answer = answer
         self.asked = 0
         self.closed = False

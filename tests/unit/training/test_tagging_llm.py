@@ -13,11 +13,11 @@ from rich.console import Console
 
 from models.ports import LLMRequest
 from tests.unit.training.oracle import Oracle
-from training.tagging import claims, llm, llm_several, llm_study, report
+from training.tagging import claims, llm, llm_several, llm_sizes, llm_study, report
 from training.tagging.datasets import TagData
 from training.tagging.evaluate import split
 from training.tagging.llm import CachedEngine
-from training.tagging.llm_study import Sample
+from training.tagging.llm_sizes import Sample
 from training.tagging.summary import SYSTEM, summary
 from training.tagging.views import similarity, unit_rows
 
@@ -26,6 +26,10 @@ LABELS = tuple(f"LABEL {letter}" for letter in "ABCDEFGH")
 
 @pytest.fixture(scope="module")
 def data() -> TagData:
+    return made_data()
+
+
+def made_data() -> TagData:
     """320 groups of eight labels; what can be compared of them tells little."""
     rng = np.random.default_rng(1)
     gold = rng.integers(0, 8, 320)
@@ -77,7 +81,8 @@ def test_labels_shown_are_not_chosen_by_the_groups_own_gold(data: TagData) -> No
 def test_engine_that_knows_lifts_the_trees_where_gold_is_short(data: TagData, tmp_path: Path) -> None:
     engine = Oracle(knowing)
     with llm.asking(engine, tmp_path / "answers.jsonl") as asker:
-        sizes = llm_study.by_gold_size(asker, data, 9001, Sample(60, 60), lambda *_: None, (0, 60))
+        found = llm_sizes.at_sizes(asker, data, 9001, Sample(60, 60), lambda *_: None, (0, 60))
+    sizes = llm_study.by_gold_size(data, found, 9001)
     assert engine.closed
     assert [row["gold"] for row in sizes] == [0, 60]
     for row in sizes:

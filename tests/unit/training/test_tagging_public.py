@@ -16,7 +16,7 @@ from models.ports import FloatMatrix
 from tests.unit.training.oracle import Oracle
 from training.tagging import oamine, openfoodfacts, spans
 from training.tagging.llm_several import NONE, of_titles
-from training.tagging.llm_study import Sample
+from training.tagging.llm_sizes import Sample
 from training.tagging.oamine import OA_MINE, Title
 from training.tagging.openfoodfacts import LabelledProducts
 from training.tagging.run import DATASETS, Setting, evaluate_tags
