@@ -36,6 +36,7 @@ def recommend(
     k: Annotated[int, typer.Option(help="How many items.")] = 10,
     avoid: Annotated[list[str] | None, typer.Option(help="Property or category no item may have; repeatable.")] = None,
     require: Annotated[list[str] | None, typer.Option(help="Property or category every item must have.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Only items the user has not had.")] = False,
     deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     target: TargetOption = DEFAULT_TARGET,
@@ -44,6 +45,7 @@ def recommend(
     """Ask the running service for recommendations.
 
     Example: tandem recommend 900 --avoid dairy --avoid alcohol
+    Example: tandem recommend 900 --new
     Example: tandem recommend --profile "two adults, a new baby, mostly vegetarian"
     """
     from protos.tandem.v1 import recommender_pb2
@@ -56,6 +58,7 @@ def recommend(
         constraints=recommender_pb2.Constraints(avoid=avoid or [], require=require or []),
         deadline_ms=deadline_ms,
         explain=True,
+        new_only=new,
     )
     with connected(workspace, target) as client:
         show_reply(client.recommend(request), render.recommendation, as_json)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ class RankerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    objective: Literal["lambdarank", "binary"] = "lambdarank"
+    """Learn the order of a target's candidates, or of each candidate whether it is wanted: better where few are."""
     trees: int = Field(default=120, ge=1, le=5000)
     """Boosting rounds at most; where validation says that fewer do, or data are few, there are fewer."""
     leaves: int = Field(default=12, ge=2, le=1024)
@@ -44,7 +46,7 @@ class RankerConfig(BaseModel):
     column_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the columns each tree may split on: trees differ more, and training is quicker."""
     target_share: float = Field(default=0.4, gt=0, le=1)
-    """Share of the targets each tree learns from, with all their candidates."""
+    """Share of the targets each tree learns from, with all their candidates; under "binary" of the candidates."""
     l2: float = Field(default=20.0, ge=0)
     """Shrinks what leaves with little to go by say."""
     truncation: int = Field(default=12, ge=1)
@@ -171,7 +173,7 @@ def fit(
 
     parameters = {
         **_dataset_parameters(config.threads),
-        "objective": "lambdarank",
+        "objective": config.objective,
         "metric": "ndcg",
         "eval_at": [10],
         "learning_rate": config.learning_rate,
@@ -181,7 +183,7 @@ def fit(
         "feature_fraction": config.column_share,
         "bagging_fraction": config.target_share,
         "bagging_freq": 1,
-        "bagging_by_query": True,
+        "bagging_by_query": config.objective == "lambdarank",
         "lambda_l2": config.l2,
         "feature_contri": [0.0 if name in unused else 1.0 for name in data.columns] if unused else None,
         "seed": config.seed,

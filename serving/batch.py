@@ -151,11 +151,12 @@ class Users:
     schema = RECOMMENDATIONS
     key = "user_id"
 
-    def __init__(self, place: JobFolder, codec: Codec, k: int, at: int | None) -> None:
+    def __init__(self, place: JobFolder, codec: Codec, k: int, at: int | None, new_only: bool = False) -> None:
         self._place = place
         self._codec = codec
         self._k = k
         self._at = at
+        self._new_only = new_only
 
     def read(self, partition: Partition) -> Sequence[str]:
         users = self._place.users()
@@ -168,7 +169,7 @@ class Users:
         return str(row)
 
     async def answer(self, services: Services, number: int, row: Any) -> list[dict[str, Any]]:
-        query = self._codec.user_query(row, self._k, self._at)
+        query = self._codec.user_query(row, self._k, self._at, self._new_only)
         answer = await pipeline.recommend(services, query, RequestClock(_PATIENCE_MS))
         for part in answer.header.degraded:
             if part.stage == "features":

@@ -71,6 +71,7 @@ class Codec:
             at=_time("at", request.at) if request.at else None,
             explain=request.explain,
             tenant=self._id("tenant", request.tenant),
+            new_only=request.new_only,
         )
 
     def tag_query(self, request: recommender_pb2.TagRequest) -> TagQuery:
@@ -90,9 +91,10 @@ class Codec:
         """A product of a batch within the bounds of one that is sent. Raises InvalidRequest."""
         return TagQuery("", self._default_deadline_ms, self._id("item_id", item_id), self._item("item", item), 5)
 
-    def user_query(self, user_id: str, k: int, at: int | None) -> RecommendQuery:
+    def user_query(self, user_id: str, k: int, at: int | None, new_only: bool = False) -> RecommendQuery:
         """A user of a batch within the bounds of one who is asked for. Raises InvalidRequest."""
-        return RecommendQuery("", self._default_deadline_ms, self._id("user_id", user_id), "", k, at=at)
+        user = self._id("user_id", user_id)
+        return RecommendQuery("", self._default_deadline_ms, user, "", k, at=at, new_only=new_only)
 
     def score_query(self, request: ensemble_pb2.ScoreRequest) -> ScoreQuery:
         """Raises InvalidRequest for a value out of bounds or a claim of no kind."""

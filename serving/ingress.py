@@ -21,7 +21,7 @@ from serving.config import ServeConfig
 from serving.graphcodec import GraphCodec
 from serving.llmcodec import LLMCodec
 from serving.llms import guard_logs, open_llms
-from serving.load import COLD_GUARDRAIL, RANKER, TAG_GUARDRAIL, load_live
+from serving.load import COLD_GUARDRAIL, DISCOVERY, RANKER, TAG_GUARDRAIL, load_live
 from serving.memory import keep_for_good
 from serving.pipeline import graph, questions, review
 from serving.pipeline.ask import ask_llm
@@ -69,7 +69,7 @@ class Ingress:
         self._llm_codec = LLMCodec(self._codec, config.limits)
         remote = None
         if ranker is not None:
-            remote = {RANKER: ranker, TAG_GUARDRAIL: ensemble, COLD_GUARDRAIL: ensemble}
+            remote = {RANKER: ranker, DISCOVERY: ranker, TAG_GUARDRAIL: ensemble, COLD_GUARDRAIL: ensemble}
         current, _ = release.read(workspace.releases)
         guard_logs(config, self._key)
         self._llms = open_llms(workspace, config, current, "ingress", llms)

@@ -50,22 +50,31 @@ from serving.services import Judge, Scorer, Services
 from serving.similar import SimilarItems
 
 RANKER = "ranker"
+DISCOVERY = "discovery"
 TAG_GUARDRAIL = "tag_guardrail"
 COLD_GUARDRAIL = "cold_guardrail"
 ATTRIBUTES = "attributes"
 
 
 class Trees:
-    """The tree models of a release, by name; absent guardrails are left out."""
+    """The tree models of a release, by name; absent guardrails are left out.
+
+    ``discovery``: the ranker of what users have not had, None where the release was made without one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
+        self.discovery: LightGBMRanker | None = None
+        if (folder / DISCOVERY).exists():
+            self.discovery = LightGBMRanker.load(folder / DISCOVERY, schema_hash())
         self.guardrails: dict[str, Guardrail] = {}
         for name, columns in ((TAG_GUARDRAIL, TAG_COLUMNS), (COLD_GUARDRAIL, COLD_COLUMNS)):
             if (folder / name).exists():
                 self.guardrails[name] = Guardrail.load(folder / name, columns)
 
     def model(self, name: str) -> LightGBMRanker | Guardrail:
+        if name == DISCOVERY and self.discovery is not None:
+            return self.discovery
         return self.ranker if name == RANKER else self.guardrails[name]
 
 
@@ -112,7 +121,8 @@ def load_services(
         table=ItemTable.load(folder / "item_table"),
         store=repository,
         recorder=recorder,
-        ranker=_scorer(trees, remote_trees),
+        ranker=_scorer(trees.ranker, RANKER, remote_trees),
+        discovery=None if trees.discovery is None else _scorer(trees.discovery, DISCOVERY, remote_trees),
         catalog=catalog,
         counts=LabelCounts.build(catalog),
         demand=demand,
@@ -182,8 +192,8 @@ def _check_versions(current: Release, running: dict[str, Any]) -> None:
             )
 
 
-def _scorer(trees: Trees, remote: Mapping[str, Any] | None) -> Scorer:
-    return LocalScorer(trees.ranker) if remote is None else RemoteScorer(remote[RANKER], RANKER)
+def _scorer(ranker: LightGBMRanker, name: str, remote: Mapping[str, Any] | None) -> Scorer:
+    return LocalScorer(ranker) if remote is None else RemoteScorer(remote[name], name)
 
 
 def _judge(trees: Trees, name: str, remote: Mapping[str, Any] | None) -> Judge | None:
@@ -213,8 +223,11 @@ def _warm_up(services: Services, trees: Trees) -> None:
     rows = np.arange(min(8, len(services.table)), dtype=np.int64)
     profile = summarize(History.empty(), services.table, services.now(History.empty(), None))
     matrix = assemble(profile, services.table, rows, np.zeros(len(rows)))
-    if matrix.shape[1] != len(RANKING_NAMES) or (len(rows) and not np.isfinite(trees.ranker.predict(matrix)).all()):
-        raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
+    for ranker in (trees.ranker, trees.discovery):
+        if ranker is None:
+            continue
+        if matrix.shape[1] != len(RANKING_NAMES) or (len(rows) and not np.isfinite(ranker.predict(matrix)).all()):
+            raise ArtifactMismatch("the ranker does not score this catalog's features. Run: tandem train")
     services.similar.warm_up()
     services.embedder.embed(["warm up"])
     if services.policy is not None:

@@ -83,6 +83,7 @@ class RecommendQuery:
     at: int | None = None
     explain: bool = False
     tenant: str = ""
+    new_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.errors import NotReady
 from serving.jobfolder import JobFolder
-from serving.load import RANKER
+from serving.load import DISCOVERY, RANKER
 from serving.offline import known_users_services, stored_histories
 from serving.services import Services
 
@@ -44,10 +44,11 @@ ITEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A user and the time (seconds since 1970) that features are computed at."""
+    """A user and the time (seconds since 1970) that features are computed at; and whether only new items are wanted."""
 
     user: str
     at: int
+    new_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Two values that should have been one. ``column``: a feature, ``contribution of`` a feature, ``score``,
-    ``decided_by``, or ``path``, ``release`` and ``as_of`` of an answer as a whole (``item`` is then empty)."""
+    ``decided_by``, ``item``, or ``path``, ``release`` and ``as_of`` of an answer as a whole (``item`` is then empty).
+    ``path`` says where only new items were asked for."""
 
     path: str
     user: str
@@ -109,13 +111,18 @@ class Offline:
         current, folder = release.read(workspace.releases)
         self.release = current.id
         self.table = table or ItemTable.load(folder / "item_table")
-        self._ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
+        self._rankers = {
+            name: LightGBMRanker.load(folder / name, schema_hash())
+            for name in (RANKER, DISCOVERY)
+            if (folder / name).exists()
+        }
         self.histories = stored_histories(workspace)
 
     def moments(self, count: int, seed: int) -> list[Moment]:
         """Users and times drawn at random, each after the user's first event; half of the times are those of events.
 
-        An event at the very time asked for must not count: that is where paths would part.
+        An event at the very time asked for must not count: that is where paths would part. Half of the moments of
+        either kind ask for new items only.
         """
         users = sorted(user for user, history in self.histories.items() if len(history))
         if not users:
@@ -130,7 +137,7 @@ class Offline:
                 at = int(random.choice(later))
             else:
                 at = int(random.integers(int(time[0]) + 1, int(time[-1]) + 14 * 86_400))
-            moments.append(Moment(user, at))
+            moments.append(Moment(user, at, new_only=number % 4 >= 2))
         return moments
 
     def features(self, moment: Moment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -138,12 +145,20 @@ class Offline:
         profile = summarize(self.histories[moment.user], self.table, moment.at)
         return assemble(profile, self.table, rows, together_with(profile, self.table, rows))
 
-    def scores(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return self._ranker.predict(matrix)
+    def decider(self, moment: Moment) -> str:
+        """Which ranker decides."""
+        return DISCOVERY if moment.new_only and DISCOVERY in self._rankers else RANKER
 
-    def contributions(self, matrix: npt.NDArray[np.float32]) -> list[Mapping[str, float]]:
+    def had(self, moment: Moment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether the user had each item before the time [len(rows)]."""
+        return np.isin(self.table.keys[rows], self.histories[moment.user].before(moment.at).item)
+
+    def scores(self, matrix: npt.NDArray[np.float32], ranker: str = RANKER) -> npt.NDArray[np.float64]:
+        return self._rankers[ranker].predict(matrix)
+
+    def contributions(self, matrix: npt.NDArray[np.float32], ranker: str = RANKER) -> list[Mapping[str, float]]:
         """Every column's exact tree-SHAP share of every row's score."""
-        explained = self._ranker.explain(matrix, len(RANKING_NAMES))
+        explained = self._rankers[ranker].explain(matrix, len(RANKING_NAMES))
         return [{reason.feature: reason.contribution for reason in row} for row in explained]
 
 
@@ -210,7 +225,9 @@ def service(client: Client, items: int = ITEMS) -> Ask:
 
     def ask(moment: Moment) -> Answered:
         reply = client.recommend(
-            recommender_pb2.RecommendRequest(user_id=moment.user, at=moment.at, k=items, explain=True)
+            recommender_pb2.RecommendRequest(
+                user_id=moment.user, at=moment.at, k=items, explain=True, new_only=moment.new_only
+            )
         )
         return Answered(
             reply.release,
@@ -234,7 +251,8 @@ def backfill(services: Services, codec: Codec, folder: Path, items: int = ITEMS)
     """The rows a backfill would write, in this process; nothing is written to ``folder``."""
 
     def ask(moment: Moment) -> Answered:
-        rows = asyncio.run(Users(JobFolder(folder), codec, items, moment.at).answer(services, 0, moment.user))
+        users = Users(JobFolder(folder), codec, items, moment.at, moment.new_only)
+        rows = asyncio.run(users.answer(services, 0, moment.user))
         return Answered(
             rows[0]["release"],
             rows[0]["path"],
@@ -247,9 +265,10 @@ def backfill(services: Services, codec: Codec, folder: Path, items: int = ITEMS)
 
 def _compare(offline: Offline, name: str, moment: Moment, answered: Answered) -> list[Difference]:
     found: list[Difference] = []
+    path = f"{name}, new items only" if moment.new_only else name
 
     def note(item: str, column: str, served: object, expected: object) -> None:
-        found.append(Difference(name, moment.user, moment.at, item, column, str(served), str(expected)))
+        found.append(Difference(path, moment.user, moment.at, item, column, str(served), str(expected)))
 
     for column, served, expected in (
         ("release", answered.release, offline.release),
@@ -266,20 +285,26 @@ def _compare(offline: Offline, name: str, moment: Moment, answered: Answered) ->
     known = [item for item, row in zip(answered.items, rows) if row >= 0]
     if not known:
         return found
-    matrix = offline.features(moment, rows[rows >= 0])
-    contributions = offline.contributions(matrix) if any(item.reasons for item in known) else [{}] * len(known)
-    for item, features, score, shares in zip(known, matrix, offline.scores(matrix), contributions):
-        if item.decided_by != "ranker":
-            note(item.item_id, "decided_by", item.decided_by, "ranker")
+    if moment.new_only:
+        for item, had in zip(known, offline.had(moment, rows[rows >= 0])):
+            if had:
+                note(item.item_id, "item", "recommended as new", "the user had it")
+    matrix, decider = offline.features(moment, rows[rows >= 0]), offline.decider(moment)
+    explained = any(item.reasons for item in known)
+    contributions = offline.contributions(matrix, decider) if explained else [{}] * len(known)
+    for item, features, score, shares in zip(known, matrix, offline.scores(matrix, decider), contributions):
+        if item.decided_by != decider:
+            note(item.item_id, "decided_by", item.decided_by, decider)
         if not _same(item.score, float(score)):
             note(item.item_id, "score", item.score.hex(), float(score).hex())
         for reason in item.reasons:
             value = float(features[RANKING_NAMES.index(reason.feature)])
             if not _same(reason.value, value):
                 note(item.item_id, reason.feature, reason.value, value)
-            if not _same(reason.contribution, shares[reason.feature]):
+            share = shares.get(reason.feature, 0.0)  # shares of nothing are left out
+            if not _same(reason.contribution, share):
                 column = f"contribution of {reason.feature}"
-                note(item.item_id, column, reason.contribution.hex(), shares[reason.feature].hex())
+                note(item.item_id, column, reason.contribution.hex(), share.hex())
     return found
 
 

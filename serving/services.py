@@ -84,6 +84,8 @@ class Services:
     workers: ThreadPoolExecutor
     candidates: int
     llm_reserve_s: float
+    discovery: Scorer | None = None
+    """Ranks what a user has not had; None where the release has no ranker of its own for it: then ``ranker`` does."""
     policy: TagPolicy | None = None
     """What of tags may be accepted; None where the release has no tag guardrail."""
     values: ValueJudge | None = None

@@ -20,9 +20,11 @@ from features.statistics import Activity
 from features.workspace import Workspace
 from models import ranker
 from models.ranker import LightGBMRanker, RankerConfig
+from training import discovery
 from training.config import TrainConfig
+from training.discovery import NewCandidates
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
-from training.metrics import Interval, bootstrap, per_target
+from training.metrics import Interval, bootstrap
 from training.protocols import ItemSets, Protocol, truncated_at_random
 from training.ranking import (
     CANDIDATES,
@@ -89,13 +91,17 @@ class TagTrial:
 
 @dataclass(slots=True)
 class Tandem:
-    """The ranker as a recommender of one protocol: retrieval, features and trees, exactly as they serve."""
+    """The ranker as a recommender of one protocol: retrieval, features and trees, exactly as they serve.
+
+    ``discovery``: the ranker of items a user has not had; None where ``ranker`` orders those as well.
+    """
 
     protocol: Protocol
     views: Views
     ranker: LightGBMRanker
     repeats: bool
     trial: TagTrial | None = None
+    discovery: LightGBMRanker | None = None
     name: str = field(default="tandem", init=False)
 
     @property
@@ -116,8 +122,8 @@ class Tandem:
 
     @property
     def new_items(self) -> Tandem:
-        """The same ranker over candidates a user has not had, as where repeats are not recommended."""
-        return replace(self, repeats=False, trial=None)
+        """The system over candidates a user has not had, ordered as `Recommend` does where asked for those alone."""
+        return replace(self, ranker=self.discovery or self.ranker, repeats=False, trial=None)
 
     def groups(self, targets: Targets, progress: Progress = lambda *_: None) -> Groups:
         """Candidates, features and relevance of the targets, with their whole histories."""
@@ -193,11 +199,13 @@ def fit_ranker(
     )
     targets, since, validates = _targets(config, protocol, views)
     asked = {"train": int((~validates).sum()), "valid": int(validates.sum())}
-    every = _groups(protocol, views, targets, since, repeats, lambda done: progress("ranker: features", done))
+    new = _new_candidates(config, protocol, targets, since, validates) if repeats else None
+    every = _groups(protocol, views, targets, since, repeats, lambda done: progress("ranker: features", done), new)
+    validating = validates
     informing = informs(every)
     every, validates = every.keep(informing), validates[informing]
     data = ranker.Binned.of(RANKING_NAMES, (every.matrix, every.relevance, every.sizes), config.ranker.threads)
-    chosen, rounds, validation = choose(config, data, every.sizes, validates, progress)
+    chosen, rounds, validation, quick = choose(config, data, every.sizes, validates, progress)
     facts = {
         "schema_hash": schema_hash(),
         "protocol": protocol.name,
@@ -220,7 +228,42 @@ def fit_ranker(
         fitted, other = (fitted, plain) if kept else (plain, fitted)
         fitted.manifest["tags"] = {"kept": kept, "validation": {"ndcg@10": gain.to_dict()}}
         trial = TagTrial(kept, gain, other)
-    return Tandem(protocol, views, fitted, repeats, trial)
+    system = Tandem(protocol, views, fitted, repeats, trial)
+    if new is not None and quick is not None:
+        unused = () if trial is None or trial.kept else _TAG_NAMES
+        groups, numbers = new.groups()
+        system.discovery, better = discovery.fit(
+            config,
+            groups,
+            validating[numbers],
+            quick,
+            {**facts, "repeats": False, "validation_ndcg@10": None},
+            lambda done: progress("ranker: boosting new items", done),
+            unused,
+        )
+        if better is not None:
+            kept = system.discovery is not None
+            fitted.manifest["discovery"] = {"kept": kept, "validation": {"ndcg@10": better.to_dict()}}
+    return system
+
+
+def _new_candidates(
+    config: TrainConfig,
+    protocol: Protocol,
+    targets: Targets,
+    since: npt.NDArray[np.int64],
+    validates: npt.NDArray[np.bool_],
+) -> NewCandidates | None:
+    """Collects what is new to some training targets and to all that validate; None where the settings want none.
+
+    Of whole histories only: what a shortened one lacks is mostly habits, and the wish for those is no wish for the new.
+    """
+    if not config.discovery_sessions:
+        return None
+    train = np.flatnonzero(~validates & (since == protocol.since(targets)))
+    which = validates.copy()
+    which[np.random.default_rng(config.seed + 4).permutation(train)[: config.discovery_sessions]] = True
+    return NewCandidates(which, _wanted(protocol, targets, False))
 
 
 def _gain(
@@ -233,13 +276,7 @@ def _gain(
     """How much better rankers that read tags order validation targets, which neither saw, in NDCG@10."""
     part = data.part(*(np.flatnonzero(np.repeat(mask, groups.sizes)) for mask in (~validates, validates)))
     held = groups.keep(validates)
-    relevant = held.relevance > 0
-    owner = np.repeat(np.arange(len(held.sizes)), held.sizes)
-    wanted = ItemSets.build(owner[relevant], held.rows[relevant], len(held.sizes))
-    tagged, plain = (
-        per_target(best_rows(held, fit(part, "trying tags", unused).predict(held.matrix), 10), wanted, 10)["ndcg@10"]
-        for unused in ((), _TAG_NAMES)
-    )
+    tagged, plain = (discovery.ndcg(held, fit(part, "trying tags", unused)) for unused in ((), _TAG_NAMES))
     return bootstrap(tagged - plain, seed)
 
 
@@ -249,8 +286,9 @@ def choose(
     sizes: npt.NDArray[np.int32],
     validates: npt.NDArray[np.bool_],
     progress: Progress,
-) -> tuple[RankerConfig, int, float | None]:
-    """Parameters, rounds and the NDCG@10 they had on validation, by quick fits on a part of the training targets.
+) -> tuple[RankerConfig, int, float | None, LightGBMRanker | None]:
+    """Parameters, rounds and the NDCG@10 they had on validation, by quick fits on a part of the training targets; and
+    the quick fit that was best, which did not train on what validates.
 
     ``sizes`` [targets]: rows of each; ``validates`` [targets]: which judge and do not train here. The final fit trains
     on these too, so nothing is left to stop it: it takes the rounds that were best here, at its own smaller steps, in
@@ -258,25 +296,26 @@ def choose(
     """
     own = config.ranker
     if not validates.any() or validates.all():
-        return own, own.trees, None
+        return own, own.trees, None, None
     train = np.flatnonzero(~validates)
     # Every so manieth: spread over time as all of them are.
     few = train[np.linspace(0, len(train) - 1, min(SEARCH_TARGETS, len(train))).astype(np.int64)]
     asked = np.zeros(len(sizes), bool)
     asked[few] = True
     part = data.part(*(np.flatnonzero(np.repeat(mask, sizes)) for mask in (asked, validates)))
-    best, chosen, rounds = -1.0, own, own.trees
+    best, chosen, rounds, fitted = -1.0, own, own.trees, None
     variants = ranker.VARIANTS if config.search else ({},)
     for number, change in enumerate(variants):
         progress("ranker: choosing parameters", number / len(variants))
         variant = own.model_copy(update=change)
         quick = variant.model_copy(update={"learning_rate": SEARCH_RATE, "trees": min(own.trees, SEARCH_TREES)})
-        found = ranker.fit(quick, part, {}).manifest
+        trial = ranker.fit(quick, part, {})
+        found = trial.manifest
         if found["validation_ndcg@10"] > best:
-            best, chosen = float(found["validation_ndcg@10"]), variant
+            best, chosen, fitted = float(found["validation_ndcg@10"]), variant, trial
             steps = SEARCH_RATE / own.learning_rate * len(sizes) / len(few)
             rounds = min(own.trees, math.ceil(found["rounds"] * steps))
-    return chosen, rounds, best
+    return chosen, rounds, best, fitted
 
 
 def _targets(
@@ -321,6 +360,7 @@ def _groups(
     since: npt.NDArray[np.int64],
     repeats: bool,
     progress: Callable[[float], None] = lambda _: None,
+    new: NewCandidates | None = None,
 ) -> Groups:
     events = protocol.events
     wanted = _wanted(protocol, targets, repeats)
@@ -331,4 +371,4 @@ def _groups(
             events.key[window], events.time[window], events.session[window], events.kind[window], events.value[window]
         )
 
-    return build_groups(history, views.at, targets, wanted.of, repeats, progress)
+    return build_groups(history, views.at, targets, wanted.of, repeats, progress, None if new is None else new.add)

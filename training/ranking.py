@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from features.candidates import retrieve
 from features.history import History
 from features.items import ItemTable
 from features.schema import RANKING_NAMES
-from features.transforms import assemble, summarize
+from features.transforms import Profile, assemble, summarize
 from training.materialize import EventArrays
 
 CANDIDATES = 200
@@ -69,11 +69,13 @@ def build_groups(
     wanted: Callable[[int], npt.NDArray[np.int64]],
     repeats: bool,
     progress: Callable[[float], None] = lambda _: None,
+    beside: Callable[[int, Profile, ItemTable], None] | None = None,
 ) -> Groups:
     """Candidates and features at each target's time, from what came strictly before it.
 
     ``history``: of a target by its number. ``table``: the newest item table that could be built by a time (seconds).
-    ``wanted``: the item rows a target wants, by its number.
+    ``wanted``: the item rows a target wants, by its number. ``beside``: is given each target's number, its history
+    summed up and its table, from several threads: summing up again would cost more than what is made of it.
     """
     n = len(targets)
     matrix = np.empty((n, CANDIDATES, len(RANKING_NAMES)), np.float32)
@@ -92,6 +94,8 @@ def build_groups(
             matrix[number, :size] = assemble(profile, items, candidates.rows, candidates.copurchase)
             rows[number, :size], relevance[number, :size] = candidates.rows, hit
             sizes[number], missed[number] = size, len(bought) - int(hit.sum())
+            if beside is not None:
+                beside(number, profile, items)
 
     # Most of the time is spent in compiled loops, which run beside each other.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -101,6 +105,22 @@ def build_groups(
     if used.all():
         return Groups(matrix.reshape(-1, len(RANKING_NAMES)), rows.ravel(), relevance.ravel(), sizes, missed)
     return Groups(matrix[used], rows[used], relevance[used], sizes, missed)
+
+
+def groups_of(
+    found: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int32]]],
+    wanted: npt.NDArray[np.int64],
+) -> Groups:
+    """From matrix, rows and relevance of each target, and how many items each wants [targets]."""
+    if not found:
+        nothing = np.empty(0, np.int32)
+        matrix = np.empty((0, len(RANKING_NAMES)), np.float32)
+        return Groups(matrix, np.empty(0, np.int64), nothing, nothing, nothing)
+    matrices, rows, relevance = zip(*found)
+    hits = np.array([int(hit.sum()) for hit in relevance], np.int64)
+    sizes = np.array([len(own) for own in rows], np.int32)
+    missed = (wanted - hits).astype(np.int32)
+    return Groups(np.concatenate(matrices), np.concatenate(rows), np.concatenate(relevance), sizes, missed)
 
 
 def best_rows(groups: Groups, scores: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:

@@ -93,12 +93,14 @@ async def build_examples(
     config: TagConfig,
     seed: int,
     progress: Callable[[str, float], None],
+    taught: frozenset[str] = frozenset(),
 ) -> TagExamples:
     """Cross-fitted examples: a unit's own fold is hidden from the counts that speak for its labels.
 
     Each is seen with all its attributes, by its words alone, and with some attributes: a seller names the brand and not
     the maker, or neither. The LLM (where there is one) is asked about ``llm_examples`` of them; those appear with its
-    answer as well, so that the guardrail holds for both.
+    answer as well, so that the guardrail holds for both. ``taught``: ids of items whose labels the LLM was fine-tuned
+    on; it is asked about no unit of theirs, or the guardrail would learn to believe what it knows by heart.
     """
     rng = np.random.default_rng(seed)
     split = Split.draw(items, catalog, config, rng)
@@ -106,7 +108,8 @@ async def build_examples(
     learn = sample_rows(catalog.text_of_row, split.rows(catalog, False), config.examples, rng)
     gold = sample_rows(split.unit, split.rows(catalog, True), GOLD, rng)
     learned = _retrieved(items, catalog, split, learn, False, lambda done: progress("tags: evidence", done))
-    answers = await _ask(llm, llm_examples, catalog, template, learned, rng, progress)
+    known = frozenset(split.unit[items["item_id"].is_in(sorted(taught)).to_numpy()].tolist()) if taught else frozenset()
+    answers = await _ask(llm, llm_examples, catalog, template, learned, known, rng, progress)
     examples, facts = _proposals(catalog, graph, learned, answers, rng)
     facts |= {"prompt": {template.name: template.version}, "seed": seed}
     held_out = None
@@ -168,13 +171,15 @@ async def _ask(
     catalog: Catalog,
     template: Prompt,
     examples: Sequence[_Asked],
+    known: frozenset[int],
     rng: np.random.Generator,
     progress: Callable[[str, float], None],
 ) -> dict[int, LLMTags]:
-    """The LLM's choices for some of the examples, by their numbers."""
-    if llm is None or not examples:
+    """The LLM's choices for some of the examples, by their numbers; of none whose unit it has learned."""
+    able = [number for number, example in enumerate(examples) if example.unit not in known]
+    if llm is None or not able:
         return {}
-    asked = sorted(rng.choice(len(examples), min(most, len(examples)), replace=False).tolist())
+    asked = sorted(rng.choice(able, min(most, len(able)), replace=False).tolist())
     requests = {number: tagging.prompt(template, catalog, examples[number].new[0]) for number in asked}
     results = await ask_all(
         llm,

@@ -35,12 +35,12 @@ from models.llm import LLMConfig
 from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
 from models.prompts.registry import PromptRegistry
-from models.ranker import LightGBMRanker
 from models.text import catalog_view
 from training import cold, evaluate, tags
 from training.acceptance import Proposals
 from training.config import TrainConfig
-from training.fit import fit_ranker, repeats_of
+from training.finetune.gold import taught_items
+from training.fit import Tandem, fit_ranker, repeats_of
 from training.materialize import (
     EventArrays,
     Progress,
@@ -106,7 +106,7 @@ def train(
     repository = write_features(workspace, config.online_store, table, events, progress)
     clock.lap("features")
     repeats = repeats_of(config, events)
-    fitted, ranking = _fit_ranker(config, catalog_config, items, table, repeats, frame, progress)
+    system, ranking = _fit_ranker(config, catalog_config, items, table, repeats, frame, progress)
     clock.lap("ranker")
     embedder = MiniLMEmbedder()
     catalog = _build_catalog(catalog_config, items, embedder, progress)
@@ -151,7 +151,9 @@ def train(
     )
 
     def build(folder: Path) -> None:
-        fitted.save(folder / "ranker")
+        system.ranker.save(folder / "ranker")
+        if system.discovery is not None:
+            system.discovery.save(folder / "discovery")
         if tag_guard is not None:
             tag_guard.save(folder / "tag_guardrail")
         if values is not None:
@@ -263,7 +265,7 @@ def _fit_ranker(
     repeats: bool,
     frame: pl.DataFrame,
     progress: Progress,
-) -> tuple[LightGBMRanker, dict[str, Any]]:
+) -> tuple[Tandem, dict[str, Any]]:
     protocol = training_protocol(frame, items)
     facts = {"data_hash": catalog.data_hash, "split": dict(protocol.facts)}
     system = fit_ranker(config, protocol, table, repeats, facts, progress)
@@ -271,7 +273,7 @@ def _fit_ranker(
     groups = system.groups(test, progress)
     split = {"protocol": protocol.name, **protocol.facts}
     report = evaluate.ranking_report(system.ranker, groups, system.wanted(test), split, config.seed)
-    return system.ranker, report
+    return system, {**report, "discovery": system.ranker.manifest.get("discovery")}
 
 
 def training_protocol(frame: pl.DataFrame, items: pl.DataFrame) -> Protocol:
@@ -335,6 +337,7 @@ async def _fit_guardrails(
                 config.tags,
                 config.seed,
                 progress,
+                taught_items(None if config.llm is None else config.llm.adapter),
             )
             label_column = workspace.config().label_column or ""
             if _enough(examples.learn):

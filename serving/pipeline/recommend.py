@@ -79,18 +79,19 @@ async def _ranked(
     from shortened histories too, order them by what sells now, at this hour: better than by any one count."""
     with clock.stage("retrieval"):
         similar = services.similar_rows(profile.recent_rows(), services.candidates // 5)
-        candidates = retrieve(profile, services.table, services.candidates, similar, services.release.repeats)
+        repeats = services.release.repeats and not query.new_only
+        candidates = retrieve(profile, services.table, services.candidates, similar, repeats)
     with clock.stage("rules"):
         # Words of a known user change no ranking, but what they forbid is forbidden.
         person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
         rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
-        candidates = _fill(services, rules, candidates, query.k, profile.now, profile)
+        candidates = _fill(services, rules, candidates, query.k, profile, repeats)
     clock.check("ranking")
     with clock.stage("ranking"):
         matrix = assemble(profile, services.table, candidates.rows, candidates.copurchase)
+        ranker, decided_by = _decider(services, query, path)
         try:
-            scores = await services.ranker.score(matrix)
-            decided_by = "ranker"
+            scores = await ranker.score(matrix)
         except ModelError as error:
             # Candidates come in the order of their sources' own scores: the user's habits first.
             _log.warning("ranker: %s", error)
@@ -98,8 +99,8 @@ async def _ranked(
             scores, decided_by = -np.arange(len(candidates), dtype=np.float64), "retrieval"
         order = np.argsort(-scores, kind="stable")[: query.k]
     with clock.stage("explanation"):
-        wanted = query.explain and decided_by == "ranker"
-        reasons = await _explain(services.ranker, matrix[order], wanted, clock)
+        wanted = query.explain and decided_by != "retrieval"
+        reasons = await _explain(ranker, matrix[order], wanted, clock)
         items = tuple(
             _item(
                 services,
@@ -113,6 +114,13 @@ async def _ranked(
             for place, at in enumerate(order.tolist())
         )
     return _reply(services, query, clock, items, path, person, rules, profile.now, usage)
+
+
+def _decider(services: Services, query: RecommendQuery, path: str) -> tuple[Scorer, str]:
+    """Who orders the candidates, and its name. Discovery learned from people with a history only."""
+    if query.new_only and services.discovery is not None and path == "known_user":
+        return services.discovery, "discovery"
+    return services.ranker, "ranker"
 
 
 async def _described_user(services: Services, query: RecommendQuery, clock: RequestClock, now: int) -> Recommendation:
@@ -224,17 +232,18 @@ def _avoidable(services: Services, person: Person) -> dict[str, Proof]:
 
 
 def _fill(
-    services: Services, rules: Rules, candidates: Candidates, k: int, now: int, profile: Profile | None = None
+    services: Services, rules: Rules, candidates: Candidates, k: int, profile: Profile, repeats: bool
 ) -> Candidates:
     """Candidates the rules allow, filled up to ``k`` with the most popular items the rules allow.
 
-    ``profile``: of a known user, whom what is filled in is scored for like any other candidate.
+    What is filled in is scored for the user like any other candidate; without ``repeats`` it is nothing they had.
     """
     kept = candidates.keep(rules.allowed(services, candidates.rows))
     if len(kept) >= k:
         return kept
-    extra = _popular(services, rules, candidates.rows, k - len(kept), now)
-    together = np.zeros(len(extra)) if profile is None else together_with(profile, services.table, extra)
+    known = candidates.rows if repeats else np.concatenate((candidates.rows, profile.rows))
+    extra = _popular(services, rules, known, k - len(kept), profile.now)
+    together = together_with(profile, services.table, extra)
     return Candidates(
         np.concatenate((kept.rows, extra)),
         np.concatenate((kept.sources, np.full(len(extra), Source.POPULAR, np.uint8))),

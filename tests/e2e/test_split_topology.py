@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from features.workspace import Workspace
+from models import release
 from protos.tandem.v1 import ensemble_pb2, recommender_pb2
 from serving import codec, pipeline
 from serving.client import Client, item
 from serving.clock import RequestClock
 from serving.codec import Codec
 from serving.config import Limits, ServeConfig
-from serving.load import load_services
+from serving.load import DISCOVERY, load_services
 from serving.services import Services
 from tests.e2e.conftest import copy_of
 from tests.e2e.server import serving
+from tests.unit.serving.rankers import small_ranker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -26,9 +29,17 @@ PRODUCTS = ("Bananas", "Sharp cheddar cheese 8 oz", "Vegan beef strips", "xqzv b
 READ = Codec(Limits(), 30_000)
 
 
+def discovering(workspace: Workspace) -> Workspace:
+    """With a ranker of new items, for which so few households are too few."""
+    folder = release.read(workspace.releases)[1] / DISCOVERY
+    shutil.rmtree(folder, ignore_errors=True)
+    small_ranker(seed=3).save(folder)
+    return workspace
+
+
 @pytest.fixture(scope="module")
 def split(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    workspace = copy_of(trained_workspace, tmp_path_factory, "split")
+    workspace = discovering(copy_of(trained_workspace, tmp_path_factory, "split"))
     settings = 'llm = false\n[serve]\ntopology = "split"\n'
     with serving(workspace, workspace.root.parent, settings) as server, server.client() as client:
         yield client
@@ -36,7 +47,8 @@ def split(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def fused(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Services:
-    return load_services(copy_of(trained_workspace, tmp_path_factory, "fused"), ServeConfig(llm=None))
+    workspace = discovering(copy_of(trained_workspace, tmp_path_factory, "fused"))
+    return load_services(workspace, ServeConfig(llm=None))
 
 
 def clock() -> RequestClock:
@@ -45,7 +57,8 @@ def clock() -> RequestClock:
 
 def test_recommend_is_equal(split: Client, fused: Services, households: list[str]) -> None:
     requests = [
-        recommender_pb2.RecommendRequest(user_id=household, k=50, explain=True) for household in households[:10]
+        recommender_pb2.RecommendRequest(user_id=household, k=50, explain=True, new_only=number % 2 == 1)
+        for number, household in enumerate(households[:10])
     ]
     requests += [recommender_pb2.RecommendRequest(profile_text=profile, k=30, explain=True) for profile in PROFILES]
     for request in requests:

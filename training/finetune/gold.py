@@ -22,6 +22,7 @@ from models.index import load_index
 from models.policy import TagConfig
 from models.prompts.registry import PromptRegistry
 from training import tags, trial
+from training.finetune.lora import KIND
 from training.finetune.pairs import Pair, tag_answer
 from training.tags import Split
 
@@ -86,6 +87,17 @@ def tag_pairs(workspace: Workspace, items: int, seed: int, progress: Callable[[s
         },
     }
     return Gold(pairs, facts)
+
+
+def taught_items(adapter: Path | None) -> frozenset[str]:
+    """Ids of the items whose labels an adapter of `tandem finetune` was fitted to; none of another's, or without one.
+
+    What such a model says of their kinds is no sample of what it says of others. Raises ArtifactMismatch where the
+    adapter is damaged.
+    """
+    if adapter is None or not (adapter / "manifest.json").is_file():
+        return frozenset()
+    return frozenset(artifacts.load(adapter, KIND).get("items", ()))
 
 
 def _split(folder: Path, catalog: Catalog, frame: Any) -> Split:

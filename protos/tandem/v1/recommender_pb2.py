@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.tandem.v1 import types_pb2 as protos_dot_tandem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/tandem/v1/recommender.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"D\n\x0b\x43onstraints\x12\r\n\x05\x61void\x18\x01 \x03(\t\x12\x0f\n\x07require\x18\x02 \x03(\t\x12\x15\n\rexclude_items\x18\x03 \x03(\t\"\xc7\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x14\n\x0cprofile_text\x18\x05 \x01(\t\x12\t\n\x01k\x18\x06 \x01(\r\x12+\n\x0b\x63onstraints\x18\x07 \x01(\x0b\x32\x16.tandem.v1.Constraints\x12\n\n\x02\x61t\x18\x08 \x01(\x03\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\"\xc6\x02\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x12\n\ndecided_by\x18\x05 \x01(\t\x12\"\n\x07reasons\x18\x06 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x1f\n\x05\x66\x61\x63ts\x18\x07 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\'\n\tguardrail\x18\x08 \x01(\x0b\x32\x14.tandem.v1.Guardrail\x12>\n\nattributes\x18\t \x03(\x0b\x32*.tandem.v1.RecommendedItem.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb5\x02\n\x0eRecommendReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12)\n\x05items\x18\x03 \x03(\x0b\x32\x1a.tandem.v1.RecommendedItem\x12\x0c\n\x04path\x18\x04 \x01(\t\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.tandem.v1.Usage\x12\x1f\n\x05\x66\x61\x63ts\x18\x08 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\x15\n\runknown_items\x18\t \x03(\t\x12\x11\n\tshortfall\x18\n \x01(\t\x12\r\n\x05\x61s_of\x18\x0b \x01(\x03\"v\n\nTagRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1d\n\x04item\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x10\n\x08max_tags\x18\x05 \x01(\r\"C\n\x08\x45vidence\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\"\xb4\x02\n\x03Tag\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12#\n\x07verdict\x18\x03 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12%\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x13.tandem.v1.Evidence\x12\x1f\n\x05\x66\x61\x63ts\x18\x06 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\"\n\x07reasons\x18\x07 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x18\n\x0bllm_logprob\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ndecided_by\x18\t \x01(\t\x12+\n\x0b\x63\x65rtificate\x18\n \x01(\x0b\x32\x16.tandem.v1.CertificateB\x0e\n\x0c_llm_logprob\"\xa9\x02\n\x0e\x41ttributeValue\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12#\n\x07verdict\x18\x06 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12%\n\x08\x65vidence\x18\x08 \x01(\x0b\x32\x13.tandem.v1.Evidence\x12+\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x16.tandem.v1.Certificate\x12\x18\n\x0bllm_logprob\x18\n \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_numberB\x0e\n\x0c_llm_logprob\"\xfc\x01\n\x08TagReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x1c\n\x04tags\x18\x03 \x03(\x0b\x32\x0e.tandem.v1.Tag\x12\x11\n\tabstained\x18\x04 \x01(\x08\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.tandem.v1.Usage\x12-\n\nattributes\x18\x08 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\x7f\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05value\x18\x05 \x01(\x01\x12\x11\n\ttimestamp\x18\x06 \x01(\x03\x12\x12\n\nsession_id\x18\x07 \x01(\t\"K\n\x13RecordEventsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.tandem.v1.Event\"\x8e\x01\n\x11RecordEventsReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x12\n\nduplicates\x18\x03 \x01(\r\x12\x15\n\runknown_items\x18\x04 \x03(\t\x12(\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x16.tandem.v1.Degradation\"H\n\x12UpsertItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.tandem.v1.Item\"/\n\x0cRejectedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa3\x01\n\x10UpsertItemsReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x0f\n\x07updated\x18\x03 \x01(\r\x12\x11\n\tunchanged\x18\x04 \x01(\r\x12)\n\x08rejected\x18\x05 \x03(\x0b\x32\x17.tandem.v1.RejectedItem\x12\x1a\n\x12unknown_attributes\x18\x06 \x03(\t2\x9e\x02\n\x0bRecommender\x12\x43\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x19.tandem.v1.RecommendReply\x12\x31\n\x03Tag\x12\x15.tandem.v1.TagRequest\x1a\x13.tandem.v1.TagReply\x12L\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1c.tandem.v1.RecordEventsReply\x12I\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1b.tandem.v1.UpsertItemsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/tandem/v1/recommender.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"D\n\x0b\x43onstraints\x12\r\n\x05\x61void\x18\x01 \x03(\t\x12\x0f\n\x07require\x18\x02 \x03(\t\x12\x15\n\rexclude_items\x18\x03 \x03(\t\"\xd9\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x14\n\x0cprofile_text\x18\x05 \x01(\t\x12\t\n\x01k\x18\x06 \x01(\r\x12+\n\x0b\x63onstraints\x18\x07 \x01(\x0b\x32\x16.tandem.v1.Constraints\x12\n\n\x02\x61t\x18\x08 \x01(\x03\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x12\x10\n\x08new_only\x18\n \x01(\x08\"\xc6\x02\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x12\n\ndecided_by\x18\x05 \x01(\t\x12\"\n\x07reasons\x18\x06 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x1f\n\x05\x66\x61\x63ts\x18\x07 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\'\n\tguardrail\x18\x08 \x01(\x0b\x32\x14.tandem.v1.Guardrail\x12>\n\nattributes\x18\t \x03(\x0b\x32*.tandem.v1.RecommendedItem.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb5\x02\n\x0eRecommendReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12)\n\x05items\x18\x03 \x03(\x0b\x32\x1a.tandem.v1.RecommendedItem\x12\x0c\n\x04path\x18\x04 \x01(\t\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.tandem.v1.Usage\x12\x1f\n\x05\x66\x61\x63ts\x18\x08 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\x15\n\runknown_items\x18\t \x03(\t\x12\x11\n\tshortfall\x18\n \x01(\t\x12\r\n\x05\x61s_of\x18\x0b \x01(\x03\"v\n\nTagRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x1d\n\x04item\x18\x04 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x10\n\x08max_tags\x18\x05 \x01(\r\"C\n\x08\x45vidence\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\"\xb4\x02\n\x03Tag\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12#\n\x07verdict\x18\x03 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12%\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x13.tandem.v1.Evidence\x12\x1f\n\x05\x66\x61\x63ts\x18\x06 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\"\n\x07reasons\x18\x07 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x18\n\x0bllm_logprob\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ndecided_by\x18\t \x01(\t\x12+\n\x0b\x63\x65rtificate\x18\n \x01(\x0b\x32\x16.tandem.v1.CertificateB\x0e\n\x0c_llm_logprob\"\xa9\x02\n\x0e\x41ttributeValue\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x06number\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12#\n\x07verdict\x18\x06 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12%\n\x08\x65vidence\x18\x08 \x01(\x0b\x32\x13.tandem.v1.Evidence\x12+\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x16.tandem.v1.Certificate\x12\x18\n\x0bllm_logprob\x18\n \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_numberB\x0e\n\x0c_llm_logprob\"\xfc\x01\n\x08TagReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x1c\n\x04tags\x18\x03 \x03(\x0b\x32\x0e.tandem.v1.Tag\x12\x11\n\tabstained\x18\x04 \x01(\x08\x12 \n\x06stages\x18\x05 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.tandem.v1.Usage\x12-\n\nattributes\x18\x08 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\x7f\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05value\x18\x05 \x01(\x01\x12\x11\n\ttimestamp\x18\x06 \x01(\x03\x12\x12\n\nsession_id\x18\x07 \x01(\t\"K\n\x13RecordEventsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.tandem.v1.Event\"\x8e\x01\n\x11RecordEventsReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x12\n\nduplicates\x18\x03 \x01(\r\x12\x15\n\runknown_items\x18\x04 \x03(\t\x12(\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x16.tandem.v1.Degradation\"H\n\x12UpsertItemsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.tandem.v1.Item\"/\n\x0cRejectedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa3\x01\n\x10UpsertItemsReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\r\x12\x0f\n\x07updated\x18\x03 \x01(\r\x12\x11\n\tunchanged\x18\x04 \x01(\r\x12)\n\x08rejected\x18\x05 \x03(\x0b\x32\x17.tandem.v1.RejectedItem\x12\x1a\n\x12unknown_attributes\x18\x06 \x03(\t2\x9e\x02\n\x0bRecommender\x12\x43\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x19.tandem.v1.RecommendReply\x12\x31\n\x03Tag\x12\x15.tandem.v1.TagRequest\x1a\x13.tandem.v1.TagReply\x12L\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1c.tandem.v1.RecordEventsReply\x12I\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1b.tandem.v1.UpsertItemsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,35 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSTRAINTS']._serialized_start=79
   _globals['_CONSTRAINTS']._serialized_end=147
   _globals['_RECOMMENDREQUEST']._serialized_start=150
-  _globals['_RECOMMENDREQUEST']._serialized_end=349
-  _globals['_RECOMMENDEDITEM']._serialized_start=352
-  _globals['_RECOMMENDEDITEM']._serialized_end=678
-  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_start=629
-  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_end=678
-  _globals['_RECOMMENDREPLY']._serialized_start=681
-  _globals['_RECOMMENDREPLY']._serialized_end=990
-  _globals['_TAGREQUEST']._serialized_start=992
-  _globals['_TAGREQUEST']._serialized_end=1110
-  _globals['_EVIDENCE']._serialized_start=1112
-  _globals['_EVIDENCE']._serialized_end=1179
-  _globals['_TAG']._serialized_start=1182
-  _globals['_TAG']._serialized_end=1490
-  _globals['_ATTRIBUTEVALUE']._serialized_start=1493
-  _globals['_ATTRIBUTEVALUE']._serialized_end=1790
-  _globals['_TAGREPLY']._serialized_start=1793
-  _globals['_TAGREPLY']._serialized_end=2045
-  _globals['_EVENT']._serialized_start=2047
-  _globals['_EVENT']._serialized_end=2174
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=2176
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=2251
-  _globals['_RECORDEVENTSREPLY']._serialized_start=2254
-  _globals['_RECORDEVENTSREPLY']._serialized_end=2396
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=2398
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=2470
-  _globals['_REJECTEDITEM']._serialized_start=2472
-  _globals['_REJECTEDITEM']._serialized_end=2519
-  _globals['_UPSERTITEMSREPLY']._serialized_start=2522
-  _globals['_UPSERTITEMSREPLY']._serialized_end=2685
-  _globals['_RECOMMENDER']._serialized_start=2688
-  _globals['_RECOMMENDER']._serialized_end=2974
+  _globals['_RECOMMENDREQUEST']._serialized_end=367
+  _globals['_RECOMMENDEDITEM']._serialized_start=370
+  _globals['_RECOMMENDEDITEM']._serialized_end=696
+  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_start=647
+  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_end=696
+  _globals['_RECOMMENDREPLY']._serialized_start=699
+  _globals['_RECOMMENDREPLY']._serialized_end=1008
+  _globals['_TAGREQUEST']._serialized_start=1010
+  _globals['_TAGREQUEST']._serialized_end=1128
+  _globals['_EVIDENCE']._serialized_start=1130
+  _globals['_EVIDENCE']._serialized_end=1197
+  _globals['_TAG']._serialized_start=1200
+  _globals['_TAG']._serialized_end=1508
+  _globals['_ATTRIBUTEVALUE']._serialized_start=1511
+  _globals['_ATTRIBUTEVALUE']._serialized_end=1808
+  _globals['_TAGREPLY']._serialized_start=1811
+  _globals['_TAGREPLY']._serialized_end=2063
+  _globals['_EVENT']._serialized_start=2065
+  _globals['_EVENT']._serialized_end=2192
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=2194
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=2269
+  _globals['_RECORDEVENTSREPLY']._serialized_start=2272
+  _globals['_RECORDEVENTSREPLY']._serialized_end=2414
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=2416
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=2488
+  _globals['_REJECTEDITEM']._serialized_start=2490
+  _globals['_REJECTEDITEM']._serialized_end=2537
+  _globals['_UPSERTITEMSREPLY']._serialized_start=2540
+  _globals['_UPSERTITEMSREPLY']._serialized_end=2703
+  _globals['_RECOMMENDER']._serialized_start=2706
+  _globals['_RECOMMENDER']._serialized_end=2992
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,7 @@ class Constraints(_message.Message):
     def __init__(self, avoid: _Optional[_Iterable[str]] = ..., require: _Optional[_Iterable[str]] = ..., exclude_items: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("request_id", "deadline_ms", "tenant", "user_id", "profile_text", "k", "constraints", "at", "explain")
+    __slots__ = ("request_id", "deadline_ms", "tenant", "user_id", "profile_text", "k", "constraints", "at", "explain", "new_only")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class RecommendRequest(_message.Message):
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    NEW_ONLY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline_ms: int
     tenant: str
@@ -37,7 +38,8 @@ class RecommendRequest(_message.Message):
     constraints: Constraints
     at: int
     explain: bool
-    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., profile_text: _Optional[str] = ..., k: _Optional[int] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., at: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
+    new_only: bool
+    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., profile_text: _Optional[str] = ..., k: _Optional[int] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., at: _Optional[int] = ..., explain: _Optional[bool] = ..., new_only: _Optional[bool] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "title", "score", "sources", "decided_by", "reasons", "facts", "guardrail", "attributes")

@@ -50,6 +50,7 @@ def test_help_is_printed_and_costs_no_error() -> None:
     done = tandem("recommend", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "tandem recommend 900 --avoid dairy" in done.stdout
+    assert "tandem recommend 900 --new" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,8 @@ def test_value_at_its_bound_is_read(request_: Message) -> None:
 
 def test_defaults_stand_in_for_what_is_not_set() -> None:
     query = CODEC.recommend_query(Recommend())
-    assert (query.k, query.deadline_ms, query.at, query.explain) == (10, 250, None, False)
+    assert (query.k, query.deadline_ms, query.at, query.explain, query.new_only) == (10, 250, None, False, False)
+    assert CODEC.recommend_query(Recommend(new_only=True)).new_only
     assert len(query.request_id) == 32
     assert CODEC.recommend_query(Recommend()).request_id != query.request_id
     assert CODEC.tag_query(recommender_pb2.TagRequest()).max_tags == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,18 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.history import MAX_EVENTS
+from features.keys import item_keys
 from features.schema import RANKING_NAMES
 from features.workspace import Workspace
+from models import release
 from models.ports import Contribution, FloatMatrix, FloatVector
 from serving import parity
 from serving.clock import RequestClock
 from serving.codec import Codec
 from serving.config import ServeConfig
+from serving.load import DISCOVERY
 from serving.messages import RecommendQuery
 from serving.offline import known_users_services
 from serving.parity import Answered, Difference, Moment, Offline, Scored
 from serving.pipeline import recommend
 from serving.services import Scorer, Services
+from tests.unit.serving.rankers import small_ranker
 from training.materialize import EventArrays, event_arrays, load_events
 from training.ranking import CANDIDATES, Targets, build_groups
 
@@ -56,20 +61,21 @@ class Paths:
     offline: Offline
     services: Services
     watched: Watched
+    discovering: Watched
     codec: Codec
     root: Path
     events: EventArrays
 
     def online(self, moment: Moment) -> dict[str, tuple[bytes, float]]:
         """Features and score of every candidate, by item id."""
-        query = RecommendQuery("r", 60_000, moment.user, "", CANDIDATES, at=moment.at)
+        query = RecommendQuery("r", 60_000, moment.user, "", CANDIDATES, at=moment.at, new_only=moment.new_only)
         answer = asyncio.run(recommend(self.services, query, RequestClock(60_000)))
         assert answer.path == "known_user"
-        return self._named([(item.item_id, item.score) for item in answer.items])
+        return self._named(moment, [(item.item_id, item.score) for item in answer.items])
 
     def backfill(self, moment: Moment) -> dict[str, tuple[bytes, float]]:
         answer = parity.backfill(self.services, self.codec, self.root, CANDIDATES)(moment)
-        return self._named([(item.item_id, item.score) for item in answer.items])
+        return self._named(moment, [(item.item_id, item.score) for item in answer.items])
 
     def training(self, moment: Moment) -> dict[str, tuple[bytes, float]]:
         """What `build_groups` gives a learner for a session of the user that begins at the time."""
@@ -81,35 +87,45 @@ class Paths:
             lambda _: table,
             Targets(*one),
             lambda _: nothing,
-            self.services.release.repeats,
+            self.services.release.repeats and not moment.new_only,
         )
-        scores = self.offline.scores(groups.matrix)
+        scores = self.offline.scores(groups.matrix, self.offline.decider(moment))
         return {
             table.item_ids[row]: (features.tobytes(), float(score))
             for row, features, score in zip(groups.rows.tolist(), groups.matrix, scores)
         }
 
-    def _named(self, items: list[tuple[str, float]]) -> dict[str, tuple[bytes, float]]:
+    def _named(self, moment: Moment, items: list[tuple[str, float]]) -> dict[str, tuple[bytes, float]]:
         """The watched matrix's rows by item: the reply lists them by score, ties in the order of the matrix."""
-        matrix = self.watched.matrix
-        order = np.argsort(-self.offline.scores(matrix), kind="stable")
+        decider = self.offline.decider(moment)
+        matrix = (self.discovering if decider == DISCOVERY else self.watched).matrix
+        order = np.argsort(-self.offline.scores(matrix, decider), kind="stable")
         assert len(items) == len(matrix)
         return {item: (matrix[at].tobytes(), score) for (item, score), at in zip(items, order.tolist())}
 
 
 @pytest.fixture(scope="module")
-def paths(trained_workspace: Workspace) -> Paths:
+def paths(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    """Of the slice's release and a ranker of new items: so few households train none that is worth keeping."""
+    root = tmp_path_factory.mktemp("parity") / "workspace"
+    shutil.copytree(trained_workspace.root, root)
+    workspace = Workspace(root)
+    folder = release.read(workspace.releases)[1]
+    shutil.rmtree(folder / DISCOVERY, ignore_errors=True)
+    small_ranker(seed=9).save(folder / DISCOVERY)
     config = ServeConfig(llm=None)
-    services = known_users_services(trained_workspace, config)
-    watched = Watched(services.ranker)
-    offline = Offline(trained_workspace)
+    services = known_users_services(workspace, config)
+    assert services.discovery is not None
+    watched, discovering = Watched(services.ranker), Watched(services.discovery)
+    offline = Offline(workspace)
     return Paths(
         offline,
-        replace(services, ranker=watched),
+        replace(services, ranker=watched, discovery=discovering),
         watched,
+        discovering,
         Codec(config.limits, config.default_deadline_ms),
-        trained_workspace.root,
-        event_arrays(load_events(trained_workspace), offline.table.frame),
+        root,
+        event_arrays(load_events(workspace), offline.table.frame),
     )
 
 
@@ -119,7 +135,8 @@ def moments(draw: st.DrawFn, histories: Mapping[str, npt.NDArray[np.int64]]) -> 
     user = draw(st.sampled_from(sorted(histories)))
     time = histories[user]
     exact = st.sampled_from(time[time > time[0]].tolist() or [int(time[-1]) + 1])
-    return Moment(user, draw(st.integers(int(time[0]) + 1, int(time[-1]) + 30 * _DAY) | exact))
+    at = draw(st.integers(int(time[0]) + 1, int(time[-1]) + 30 * _DAY) | exact)
+    return Moment(user, at, draw(st.booleans()))
 
 
 def test_training_service_and_backfill_agree_to_the_bit_for_any_user_and_time(paths: Paths) -> None:
@@ -140,7 +157,8 @@ def test_training_service_and_backfill_agree_to_the_bit_for_any_user_and_time(pa
         items = sorted(online)
         rows = np.array([paths.offline.table.row_of(item) for item in items], np.int64)
         matrix = paths.offline.features(moment, rows)
-        scores = paths.offline.scores(matrix)
+        scores = paths.offline.scores(matrix, paths.offline.decider(moment))
+        assert not (moment.new_only and paths.offline.had(moment, rows).any())
         assert [(row.tobytes(), float(score)) for row, score in zip(matrix, scores)] == [online[item] for item in items]
 
     agree()
@@ -151,7 +169,7 @@ def test_training_service_and_backfill_agree_to_the_bit_for_any_user_and_time(pa
 
 def explained(paths: Paths, moment: Moment) -> Answered:
     """What the service would reply with explanations, from the pipeline."""
-    query = RecommendQuery("r", 60_000, moment.user, "", 20, at=moment.at, explain=True)
+    query = RecommendQuery("r", 60_000, moment.user, "", 20, at=moment.at, explain=True, new_only=moment.new_only)
     answer = asyncio.run(recommend(paths.services, query, RequestClock(60_000)))
     return Answered(
         answer.header.release,
@@ -214,6 +232,27 @@ def _has_later(paths: Paths, moment: Moment) -> bool:
     return bool(paths.offline.histories[moment.user].time[-1] >= moment.at)
 
 
+@pytest.mark.parametrize("other", [{"ranker": True}, {"discovery": True}])
+def test_a_score_of_the_other_ranker_is_found(paths: Paths, other: dict[str, bool]) -> None:
+    """Who orders new items by the ranker of all, or the other way round, says so or is caught."""
+    moment = replace(paths.offline.moments(1, seed=8)[0], new_only="discovery" in other)
+    honest = explained(paths, moment)
+    exchanged = replace(moment, new_only=not moment.new_only)
+    found = differences(paths, exchanged, replace(honest, as_of=exchanged.at))
+    assert {"score", "decided_by"} <= {one.column for one in found}
+
+
+def test_an_item_the_user_had_is_found_where_only_new_ones_were_asked_for(paths: Paths) -> None:
+    moment = replace(paths.offline.moments(1, seed=8)[0], new_only=False)
+    usual = explained(paths, moment)
+    found = differences(paths, replace(moment, new_only=True), usual)
+    had = {one.item for one in found if (one.column, one.offline) == ("item", "the user had it")}
+    rows = paths.offline.table.rows_of(item_keys([one.item_id for one in usual.items]))
+    mine = paths.offline.had(moment, rows)
+    assert had == {one.item_id for one, own in zip(usual.items, mine, strict=True) if own} != set()
+    assert {one.path for one in found} == {"service, new items only"}
+
+
 def test_moments_are_of_known_users_after_their_first_event_and_drawn_by_the_seed(paths: Paths) -> None:
     asked = paths.offline.moments(100, seed=5)
     assert asked == paths.offline.moments(100, seed=5) != paths.offline.moments(100, seed=6)
@@ -223,12 +262,11 @@ def test_moments_are_of_known_users_after_their_first_event_and_drawn_by_the_see
         assert one.at > time[0]
         exact += one.at in time
     assert exact >= 25
+    assert sum(one.new_only for one in asked) == 50
     assert len({one.user for one in asked}) > 20
 
 
 def test_recorded_events_count_offline_as_well(trained_workspace: Workspace, tmp_path: Path) -> None:
-    import shutil
-
     from features.events import Recorder, SqliteEventLog
     from features.ports import Event
     from features.store import FeatureRepository

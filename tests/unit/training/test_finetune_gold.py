@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import shutil
@@ -12,15 +13,19 @@ import pytest
 
 from features.items import ItemTable
 from features.workspace import Workspace
-from models import prompts, release, units
+from graph import ontology
+from models import artifacts, prompts, release, units
 from models.artifacts import MANIFEST
 from models.catalog import Catalog
 from models.errors import ArtifactMismatch
 from models.index import load_index
 from models.policy import TagConfig
-from training import trial
+from models.ports import LLMRequest
+from tests.fakes import FakeLLM
+from training import tags, trial
 from training.finetune import gold
 from training.finetune.gold import tag_pairs
+from training.finetune.lora import KIND
 from training.tags import Split
 
 
@@ -86,3 +91,45 @@ def test_release_whose_held_out_units_cannot_be_told_is_refused(trained_workspac
     path.write_text(json.dumps(manifest))
     with pytest.raises(ArtifactMismatch, match="does not say 'parameters' of its gold"):
         drawn(place, 20, 1)
+
+
+def test_what_an_adapter_was_taught_is_not_asked_of_it_in_training(
+    trained_workspace: Workspace, tmp_path: Path
+) -> None:
+    _, folder = release.read(trained_workspace.releases)
+    catalog = Catalog.load(folder / "catalog", load_index)
+    frame = ItemTable.load(folder / "item_table").frame
+    taught = drawn(trained_workspace, 100, 1).facts["items"]
+    adapter = artifacts.save(tmp_path / "adapter", KIND, {"items": taught}, lambda _: None)
+    assert gold.taught_items(adapter) == frozenset(taught)
+    assert gold.taught_items(tmp_path) == gold.taught_items(None) == frozenset()
+    unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(frame))
+    known = set(unit[frame["item_id"].is_in(taught).to_numpy()].tolist())
+    titles = {title for title, of in zip(frame["title"].to_list(), unit.tolist()) if of in known}
+    asked: list[str] = []
+
+    def say(request: LLMRequest) -> str:
+        asked.append(request.user)
+        return json.dumps({"tags": []})
+
+    graph = ontology.load(trained_workspace.config().ontology)
+    config = TagConfig(trees=5, examples=600, threads=1)
+    for told in ((), taught):
+        asked.clear()
+        found = asyncio.run(
+            tags.build_examples(
+                frame,
+                catalog,
+                graph,
+                prompts.load("tag"),
+                FakeLLM(say),
+                600,
+                config,
+                7,
+                lambda *_: None,
+                frozenset(told),
+            )
+        )
+        mentioned = [user for user in asked if any(f"Product: {title}\n" in user for title in titles)]
+        assert found.facts["llm_examples"] == len(asked) > 100
+        assert bool(mentioned) == (not told)

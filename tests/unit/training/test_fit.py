@@ -211,16 +211,26 @@ def test_recommendations_are_the_best_scored_candidates(fitted: Tandem) -> None:
         assert set(cold[number].tolist()) - {-1} <= set(fitted.views.at(time).popular_at(time).tolist())
 
 
+def popular_first() -> Binned:
+    """What teaches that popular items are wanted, whatever else there is."""
+    matrix = np.random.default_rng(0).lognormal(size=(4_000, len(RANKING_NAMES))).astype(np.float32)
+    popular = matrix[:, RANKING_NAMES.index("i_count_28d")].reshape(-1, 20)
+    relevance = (popular == popular.max(axis=1, keepdims=True)).astype(np.int32).ravel()
+    return Binned.of(RANKING_NAMES, (matrix, relevance, np.full(200, 20, np.int32)), threads=1)
+
+
 def test_asked_for_new_items_it_orders_those_alone(fitted: Tandem) -> None:
-    """By the same ranker, among the candidates of a catalog without repeats."""
+    """By the ranker of such items where there is one, among the candidates of a catalog without repeats."""
     protocol, targets = fitted.protocol, some(fitted.protocol.test, 6, seed=3)
+    assert fitted.new_items.ranker is (fitted.discovery or fitted.ranker)
+    fitted = replace(fitted, discovery=fit(QUICK.ranker, popular_first(), {}, rounds=3))
     new = fitted.new_items
-    assert new.ranker is fitted.ranker
+    assert new.ranker is fitted.discovery is not fitted.ranker
     found = new.recommend(targets, 10)
     assert not protocol.had_sets(targets).contains(found).any()
     assert (found >= 0).all()
     groups = new.groups(targets)
-    assert found.tolist() == best_rows(groups, fitted.ranker.predict(groups.matrix), 10).tolist()
+    assert found.tolist() == best_rows(groups, new.ranker.predict(groups.matrix), 10).tolist()
 
 
 def test_the_ranker_says_what_it_was_fitted_on(fitted: Tandem) -> None:
@@ -262,11 +272,17 @@ def test_what_validates_does_not_train_what_it_judges() -> None:
     ranked, validates = contradicting(300, 100)
     data = Binned.of(("value", "validates"), ranked, threads=1)
     config = QUICK.model_copy(update={"ranker": RankerConfig(trees=30, min_leaf=5, column_share=1, threads=1)})
-    chosen, _, figure = choose(config, data, ranked[2], validates, lambda *_: None)
+    chosen, _, figure, judged = choose(config, data, ranked[2], validates, lambda *_: None)
     # One wanted of ten: by chance NDCG is the mean of 1 / log2(1 + rank), .454; the lowest place has .289.
     assert figure is not None
     assert figure < 0.4
     assert chosen == config.ranker
+    # The ranker of that figure is given back.
+    assert judged is not None
+    assert judged.manifest["validation_ndcg@10"] == figure
+    places = (-judged.predict(ranked[0]).reshape(-1, 10)).argsort(axis=1, kind="stable")[validates]
+    hits = np.take_along_axis(ranked[1].reshape(-1, 10)[validates], places, axis=1)
+    assert (hits / np.log2(np.arange(2, 12))).sum(axis=1).mean() < 0.4
     scores = fit(chosen, data, {}, rounds=30).predict(ranked[0]).reshape(-1, 10)
     first = ranked[1].reshape(-1, 10)[np.arange(len(scores)), scores.argmax(axis=1)]
     assert first[validates].mean() > 0.8
@@ -280,7 +296,7 @@ def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
     data = Binned.of(("value", "validates"), ranked, threads=1)
     for trees in (40, 500):
         own = RankerConfig(trees=trees, min_leaf=5, learning_rate=0.1, column_share=1, threads=1)
-        chosen, rounds, figure = choose(
+        chosen, rounds, figure, _ = choose(
             QUICK.model_copy(update={"ranker": own}), data, ranked[2], validates, lambda *_: None
         )
         few = np.flatnonzero(~validates)
@@ -297,7 +313,7 @@ def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
 def test_without_anything_to_judge_by_all_rounds_are_taken() -> None:
     ranked, validates = contradicting(20, 0)
     data = Binned.of(("value", "validates"), ranked, threads=1)
-    assert choose(QUICK, data, ranked[2], validates, lambda *_: None) == (QUICK.ranker, 8, None)
+    assert choose(QUICK, data, ranked[2], validates, lambda *_: None) == (QUICK.ranker, 8, None, None)
 
 
 def test_the_ranker_is_fitted_on_validation_targets_too(real: Journey) -> None:
