@@ -95,10 +95,11 @@ def backfill_untagged(
     current, _ = release.read(place.releases)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; name a new folder, or remove it")
+    promise = read_settings(config).train_config().tags
     with progress_bar("backfill", as_json) as progress:
-        found = tag_untagged(place, read_settings(config).train_config().tags, MiniLMEmbedder(), seed, progress)
+        found = tag_untagged(place, promise, MiniLMEmbedder(), seed, progress)
     _write_untagged(found, output, current.id)
-    _print_untagged(found, output, as_json)
+    _print_untagged(found, promise.confidence, output, as_json)
 
 
 def _write_untagged(found: Untagged, output: Path, release_id: str) -> None:
@@ -139,7 +140,7 @@ def _write_untagged(found: Untagged, output: Path, release_id: str) -> None:
         (Path(folder) / "results").replace(output)
 
 
-def _print_untagged(found: Untagged, output: Path, as_json: bool) -> None:
+def _print_untagged(found: Untagged, confidence: float, output: Path, as_json: bool) -> None:
     verdicts = {name: sum(item.verdict == name for item in found.items) for name in ("accept", "review", "reject")}
     bound = found.bound
     if as_json:
@@ -159,6 +160,7 @@ def _print_untagged(found: Untagged, output: Path, as_json: bool) -> None:
                 "accepted": bound.accepted,
                 "wrong": bound.wrong,
                 "lower_bound": bound.lower,
+                "confidence": confidence,
                 "reason": bound.reason,
             },
             "seconds": found.seconds,
@@ -176,7 +178,7 @@ def _print_untagged(found: Untagged, output: Path, as_json: bool) -> None:
     elif found.asked:
         console.print(
             f"certificate: from {bound.threshold:.4f} on {bound.wrong} of {bound.accepted} labelled kinds were wrong, "
-            f"so {bound.lower:.1%} or more are right"
+            f"so {bound.lower:.1%} or more are right (confidence {confidence:.0%})"
         )
     if found.left_out:
         console.print(f"{found.left_out} smaller kinds are left; label what is sure of these, and run again")

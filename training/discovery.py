@@ -75,10 +75,10 @@ def fit(
 ) -> tuple[LightGBMRanker | None, Interval | None]:
     """The ranker of new items, and its gain in NDCG@10 on the targets that ``validates`` [targets], paired.
 
-    ``general``: a ranker of all candidates, which would order these otherwise. Neither trained on the targets that
-    validate (``general`` may have been chosen by them, which favours it), and the ranker judged is the one that serves:
-    it is None where the gain's interval reaches down to 0, or where too little is left to learn or to judge from (the
-    gain is None then).
+    ``general``: a ranker of all candidates, from less data than the one that would order these otherwise (see
+    `against_final`). Neither trained on the targets that validate, and the ranker judged is the one that serves: it is
+    None where the gain's interval reaches down to 0, or where too little is left to learn or to judge from (the gain is
+    None then).
     """
     if validates.sum() < LEAST_VALIDATION or validates.all():
         return None, None
@@ -91,3 +91,12 @@ def fit(
     gain = bootstrap(ndcg(held, fitted) - ndcg(held, general), config.seed)
     fitted.manifest["gain"] = {"validation": {"ndcg@10": gain.to_dict()}}
     return (fitted if gain.low > 0 else None), gain
+
+
+def against_final(
+    groups: Groups, validates: npt.NDArray[np.bool_], own: TreeModel, final: TreeModel, seed: int
+) -> Interval:
+    """What ``own`` gains on the same targets over the ``final`` ranker, which trained on them and is flattered: one
+    that did not would cost another whole fit. Who is worse on average does not serve."""
+    held = groups.keep(validates)
+    return bootstrap(ndcg(held, own) - ndcg(held, final), seed)

@@ -241,9 +241,14 @@ def fit_ranker(
             lambda done: progress("ranker: boosting new items", done),
             unused,
         )
-        if better is not None:
-            kept = system.discovery is not None
-            fitted.manifest["discovery"] = {"kept": kept, "validation": {"ndcg@10": better.to_dict()}}
+        told = {} if better is None else {"over_a_quick_fit": {"ndcg@10": better.to_dict()}}
+        if system.discovery is not None:
+            final = discovery.against_final(groups, validating[numbers], system.discovery, fitted, config.seed)
+            told["over_the_final_ranker_which_trained_on_these"] = {"ndcg@10": final.to_dict()}
+            if final.mean < 0:
+                system.discovery = None
+        if told:
+            fitted.manifest["discovery"] = {"kept": system.discovery is not None, "validation": told}
     return system
 
 

@@ -60,7 +60,9 @@ def measure(source: Workspace, seed: int, share: float) -> dict[str, object]:
         "precision_low": float(lower_bound(len(accepted), wrong, 0.95)),
         "items": len(judged),
         "items_accepted": len(published),
-        "items_precision": float(np.mean([truth[item.item_id] == item.tag for item in published])),
+        "items_precision": float(np.mean([truth[item.item_id] == item.tag for item in published]))
+        if published
+        else None,
         "certified_lower_bound": found.bound.lower,
         "seconds": found.seconds,
     }

@@ -28,7 +28,7 @@ from training.tagging.views import Rows
 CATALOG: Final = "catalog"
 MOST_LABELLED: Final = 6_000
 MOST_ASKED: Final = 3_000
-"""Kinds that are compared, each with each: with so many the similarities take about 3 GiB."""
+"""Kinds that are compared, each with each: a dozen matrices of similarities, of 0.3 GiB with so many."""
 _ATTRIBUTES: Final = 4
 _TEXT: Final = {"word": 0.3, "letters": 0.3, "meaning": 0.4}
 _ALL: Final = {

@@ -160,12 +160,38 @@ def test_too_few_to_judge_by_decide_nothing() -> None:
     )
 
 
+OVER_FINAL = "over_the_final_ranker_which_trained_on_these"
+
+
 def test_a_system_with_repeats_tries_a_ranker_of_new_items_and_records_it(real: Journey, protocol: Protocol) -> None:
     system = fit_ranker(CONFIG, protocol, real.table, True, {"data_hash": "x"})
     recorded = system.ranker.manifest["discovery"]
+    quick = recorded["validation"]["over_a_quick_fit"]["ndcg@10"]
+    assert quick["n"] >= LEAST_VALIDATION
     assert recorded["kept"] is (system.discovery is not None)
-    assert recorded["kept"] is (recorded["validation"]["ndcg@10"]["low"] > 0)
-    assert recorded["validation"]["ndcg@10"]["n"] >= LEAST_VALIDATION
+    final = recorded["validation"].get(OVER_FINAL)
+    assert (final is None) is (quick["low"] <= 0)
+    assert recorded["kept"] is (final is not None and final["ndcg@10"]["mean"] >= 0)
+
+
+@pytest.mark.parametrize(("sign", "kept"), [(1.0, True), (-1.0, False)])
+def test_who_loses_to_the_final_ranker_does_not_serve(
+    real: Journey, protocol: Protocol, monkeypatch: pytest.MonkeyPatch, sign: float, kept: bool
+) -> None:
+    """Whatever it gains over a quick fit."""
+    won = discovery.fit(CONFIG, made(600, seed=3), validating(400, 200), By(POPULAR, -1.0), {}, lambda _: None)
+    against = discovery.against_final(
+        made(100, seed=9), np.ones(100, bool), By(POPULAR, sign), By(POPULAR, -sign), seed=1
+    )
+    assert abs(against.mean) > 0.3
+    assert (against.mean > 0) is kept
+    monkeypatch.setattr(discovery, "fit", lambda *_: won)
+    monkeypatch.setattr(discovery, "against_final", lambda *_: against)
+    system = fit_ranker(CONFIG, protocol, real.table, True, {})
+    assert (system.discovery is not None) is kept
+    recorded = system.ranker.manifest["discovery"]
+    assert recorded["kept"] is kept
+    assert recorded["validation"][OVER_FINAL] == {"ndcg@10": against.to_dict()}
 
 
 @pytest.mark.parametrize(("repeats", "sessions"), [(False, 10_000), (True, 0)])
