@@ -128,7 +128,7 @@ def diff(
 @prompts_app.command("add")
 def add(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="The prompt: sections [system], [user] with {holes}, [max_tokens].")],
+    file: Annotated[Path, typer.Argument(help=r"The prompt: sections \[system], \[user] with {holes}, \[max_tokens].")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
