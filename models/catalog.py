@@ -31,7 +31,7 @@ class Catalog:
     ``texts`` [D] with unit ``vectors`` [D, d] behind ``index``; ``text_of_row`` int32 [n]. ``labels`` [L] with
     ``label_vectors`` [L, d]; ``label_of_row`` int32 [n], -1 where an item has none. ``attributes``: the columns whose
     values count as evidence for a label, with each row's code (int32 [n], -1 absent) and the values by code.
-    ``numbers``: of the texts, by text.
+    ``numbers``: of the texts, by text; ``names``: of the labels, by their readable names.
     """
 
     texts: tuple[str, ...]
@@ -46,6 +46,7 @@ class Catalog:
     attributes: Mapping[str, npt.NDArray[np.int32]]
     values: Mapping[str, tuple[str, ...]]
     numbers: Mapping[str, int]
+    names: Mapping[str, int]
 
     def rows(self, text: int) -> npt.NDArray[np.int64]:
         """Rows of the items that have this text."""
@@ -54,6 +55,17 @@ class Catalog:
     def number_of(self, text: str) -> int | None:
         """Which text this is; None for one that no item has."""
         return self.numbers.get(text)
+
+    def vector_of(self, text: str) -> FloatMatrix | None:
+        """The vector [d] that training gave a text of the catalog or a label's name; None for other words.
+
+        A vector made anew lies a little apart where another kind of processor makes it (see MiniLMEmbedder).
+        """
+        if (number := self.numbers.get(text)) is not None:
+            return np.asarray(self.vectors[number])
+        if (label := self.names.get(text.lower())) is not None:
+            return np.asarray(self.label_vectors[label])
+        return None
 
     @staticmethod
     def build(
@@ -192,6 +204,7 @@ def _assemble(
         attributes,
         values,
         {text: number for number, text in enumerate(texts)},
+        {readable(label): number for number, label in enumerate(labels)},
     )
 
 

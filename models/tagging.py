@@ -27,7 +27,8 @@ LLM_CHOICES: Final = 10
 """Labels shown to the LLM: few enough that a small model reads them all."""
 LLM_TAGS: Final = 2
 KNOWN_FROM: Final = 0.9995
-"""Similarity from which on an item's words are those of a catalog text: embeddings of one text differ in last bits."""
+"""Similarity from which on an item's words are those of a catalog text: inner products of one text with itself differ
+in last bits."""
 _SHARPNESS: Final = 10.0
 """Weight of a neighbour: exp(_SHARPNESS * (similarity - best similarity))."""
 _PRIOR_ROWS: Final = 5.0

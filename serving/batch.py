@@ -376,13 +376,13 @@ class _RememberingEmbedder:
         self.dimension = self._embedder.dimension
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        # Each text alone, as the service does: in company its last bits would differ.
-        return np.concatenate([self._one(text) for text in texts])
-
-    def _one(self, text: str) -> FloatMatrix:
-        found = self._known.get(text)
-        if found is None:
-            found = self._known[text] = self._embedder.embed([text])
-            if len(self._known) > _TEXTS:
+        # Taken at once: another thread may push one out meanwhile.
+        found = {text: vector for text in texts if (vector := self._known.get(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        if missing:
+            made = dict(zip(missing, self._embedder.embed(missing)))
+            self._known.update(made)
+            while len(self._known) > _TEXTS:
                 self._known.popitem(last=False)
-        return found
+            found.update(made)
+        return np.stack([found[text] for text in texts])

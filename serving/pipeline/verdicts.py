@@ -67,12 +67,12 @@ def tag_parts(services: Services) -> tuple[Judge, TagPolicy]:
 async def retrieve(services: Services, item: TagItem) -> Retrieved:
     """Embed an item (off the event loop) and find its neighbours and candidate labels.
 
-    Words the catalog has are embedded already: sellers repeat them, and training has seen exactly that vector.
+    Words the catalog has, and names of its labels, are embedded already: sellers repeat them, and training has seen
+    exactly that vector.
     """
     text = embedding_text(item.title, item.text)
-    if (number := services.catalog.number_of(text)) is not None:
-        vector = services.catalog.vectors[number]
-    else:
+    vector = services.catalog.vector_of(text)
+    if vector is None:
         loop = asyncio.get_running_loop()
         vector = (await loop.run_in_executor(services.workers, services.embedder.embed, [text]))[0]
     return tagging.retrieve(services.catalog, services.counts, item, vector)

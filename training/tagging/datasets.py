@@ -225,7 +225,7 @@ def embedded(
 ) -> tuple[Matrix, Matrix]:
     """Embeddings of texts and names, kept in the workspace under a hash of what was embedded."""
     wanted = [*texts, *names]
-    digest = hashlib.sha256("\0".join((type(embedder).__name__, *wanted)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join((embedder.model_id, *wanted)).encode()).hexdigest()[:16]
     path: Path = workspace.root / "tagging" / f"vectors-{digest}.npy"
     if path.is_file():
         vectors = np.load(path, allow_pickle=False)

@@ -61,6 +61,16 @@ def test_items_of_one_text_share_a_vector(catalog: Catalog) -> None:
     assert len(catalog.texts) == 7
 
 
+def test_words_of_the_catalog_and_of_its_labels_are_not_embedded_again(catalog: Catalog) -> None:
+    text = catalog.vector_of("Red wine")
+    assert text is not None
+    assert text.tobytes() == catalog.vectors[catalog.texts.index("Red wine")].tobytes()
+    name = catalog.vector_of("Cheese")
+    assert name is not None
+    assert name.tobytes() == catalog.label_vectors[label(catalog, "CHEESE")].tobytes()
+    assert catalog.vector_of("words of nobody") is None
+
+
 def test_parents_of_the_label_are_no_evidence(catalog: Catalog) -> None:
     assert list(catalog.attributes) == ["brand"]
 

@@ -58,7 +58,7 @@ def catalog() -> Catalog:
     return Catalog(
         tuple("wxyz"), nothing, Empty(), rows, rows.astype(np.int64), np.arange(5), LABELS, nothing,
         np.array([0, 1, 2, 0], np.int32), {"brand": rows, "size": np.array([0, -1, -1, -1], np.int32)},
-        {"brand": tuple("ABCD"), "size": ("1",)}, dict(zip("wxyz", range(4))),
+        {"brand": tuple("ABCD"), "size": ("1",)}, dict(zip("wxyz", range(4))), {},
     )  # fmt: skip
 
 
