@@ -58,7 +58,7 @@ async def measure_tag(services: Services, requests: int = 300, seed: int = 0) ->
 
     known = np.array([await _timed(one_tag, item) for item in items])
     stages.clear()
-    items = [replace(item, title=f"{item.title} {_NEW}") for item in items]
+    items = [newly_listed(item) for item in items]
     tagged = np.array([await _timed(one_tag, item) for item in items])
     scored = np.array([await _timed(one_score, number) for number in range(0, min(requests, 60), 20)]) / CLAIMS
     return {
@@ -101,6 +101,11 @@ def _now() -> tuple[float, float]:
 
 def _since(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
     return (end[0] - start[0]) * 1e3, (end[1] - start[1]) * 1e3
+
+
+def newly_listed(item: TagItem) -> TagItem:
+    """The product in words that no item of the catalog has."""
+    return replace(item, title=f"{item.title} {_NEW}")
 
 
 def sample_items(services: Services, many: int, seed: int) -> list[TagItem]:
