@@ -66,12 +66,13 @@ def retrieve(
     limit: int,
     similar: npt.NDArray[np.int64] | None = None,
     repeats: bool = True,
+    new_only: bool = False,
 ) -> Candidates:
     """At most ``limit`` candidates: 70 % the user's own items by ``Profile.again``, then items bought with them,
     similar and popular ones. The cost grows with the user's items, not with the catalog.
 
-    ``similar``: rows from the vector index, best first; its padding (-1) and repetitions are dropped. ``repeats`` False
-    leaves out what the user already had (films, books). A share one source cannot fill goes to the popular items.
+    ``similar``: rows from the vector index, best first; its padding (-1) and repetitions are dropped. ``repeats`` and
+    ``new_only``: see `forbidden`. A share one source cannot fill goes to the popular items.
     """
     rows, sources, together = selection.retrieve(
         profile.rows,
@@ -84,6 +85,15 @@ def retrieve(
         limit,
         (limit * 7 // 10, limit * 3 // 20, limit // 20),
         _SOURCES,
-        repeats,
+        forbidden(profile, repeats, new_only),
     )
     return Candidates(rows, sources, together)
+
+
+def forbidden(profile: Profile, repeats: bool, new_only: bool) -> npt.NDArray[np.int64]:
+    """Rows that are no candidates: without ``repeats`` (films, books) what the user had, however long ago; with
+    ``new_only`` all they have an event with. What they only looked at may be recommended."""
+    if new_only:
+        touched = np.concatenate((profile.rows, profile.forgotten))
+        return np.asarray(touched[touched >= 0])
+    return _NONE if repeats else profile.had

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ import polars as pl
 
 from features import itemtags
 from features.errors import SchemaMismatch
+from features.history import EVENT_KINDS
 from features.itemtags import ItemTags
 from features.keys import KeyArray, item_keys
 from features.repurchase import Repurchase
@@ -53,7 +55,8 @@ class ItemTable:
     affinity attributes, -1 where absent; the values behind the codes are those of ``group_values``. ``activity``:
     events by item and day. ``repurchase``: how soon items are had again. ``neighbours`` int32 [n, m] and
     ``similarity`` float32 [n, m]: items bought together with the item, -1 padded. ``tags``: see `features.itemtags`;
-    none unless training was told to read published ones.
+    none unless training was told to read published ones. ``had_by``: kinds of event that make an item had, purchases
+    where the data has any: who looked at a film has not seen it.
     """
 
     version: str
@@ -71,6 +74,7 @@ class ItemTable:
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
     tags: ItemTags
+    had_by: tuple[str, ...]
     _days: dict[int, _Day] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -83,6 +87,11 @@ class ItemTable:
         position = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self.keys) - 1)
         rows = self._sorted_rows[position]
         return np.where(self._sorted_keys[position] == keys, rows, -1)
+
+    @property
+    def makes_had(self) -> npt.NDArray[np.bool_]:
+        """Of each of EVENT_KINDS whether it is in ``had_by``."""
+        return _made_had(self.had_by)
 
     @property
     def rows_by_key(self) -> tuple[KeyArray, npt.NDArray[np.int64]]:
@@ -156,6 +165,7 @@ class ItemTable:
         repurchase: Repurchase | None = None,
         group_values: Sequence[Sequence[str]] | None = None,
         tags: ItemTags | None = None,
+        had_by: Sequence[str] = EVENT_KINDS,
     ) -> ItemTable:
         """Without ``repurchase`` nothing is expected to be had again; see `kinds` for what it is fitted on.
 
@@ -197,6 +207,7 @@ class ItemTable:
             item_ids=item_ids,
             titles=tuple(frame["title"].to_list()),
             tags=tags or ItemTags.none(len(frame)),
+            had_by=tuple(had_by),
         )
 
     def extended(self, frame: pl.DataFrame) -> ItemTable:
@@ -227,6 +238,7 @@ class ItemTable:
             similarity=np.pad(self.similarity, ((0, more), (0, 0))),
             group_values=values,
             tags=self.tags.extended(more),
+            had_by=self.had_by,
         )
         # A new kind has no hazard of its own: its row is that of all kinds, the last one.
         own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
@@ -261,6 +273,7 @@ class ItemTable:
             "group_values": self.group_values,
             "slots": self.groups.shape[1],
             "mean_size": self.repurchase.mean_size,
+            "had_by": self.had_by,
         }
         (temporary / "table.json").write_text(json.dumps(meta))
         if folder.exists():
@@ -305,9 +318,15 @@ class ItemTable:
                 Repurchase(**{name: array[name] for name in _REPURCHASE}, mean_size=meta["mean_size"]),
                 meta["group_values"],
                 ItemTags.of({name.removeprefix("tag_"): array[name] for name in _TAGS}),
+                meta["had_by"],
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error
+
+
+@lru_cache(maxsize=8)
+def _made_had(had_by: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    return np.array([kind in had_by for kind in EVENT_KINDS])
 
 
 def kinds(groups: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -115,11 +115,12 @@ def _take(rows, source, share, chosen, proposed, count, limit, slots):
 
 
 @njit(cache=True, nogil=True)
-def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit, shares, sources, repeats):
+def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit, shares, sources, forbidden):
     """Rows, sources and co-purchase scores of at most ``limit`` candidates; see `features.candidates.retrieve`.
 
     ``own`` (-1 for items the catalog does not know) and ``again``: a Profile's. ``recent``: rows whose ``neighbours``
     count. ``shares``: how many may be own items, neighbours, similar ones. ``sources``: bits of these and popular ones.
+    ``forbidden``: rows that are no candidates.
     """
     known = np.empty(len(own), np.int64)
     chance = np.empty(len(own))
@@ -130,20 +131,18 @@ def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit
             m += 1
     known, chance = known[:m], chance[:m]
     # Behind the chosen stand the forbidden: they only have to be found.
-    chosen = np.empty(limit + m, np.int64)
+    f = len(forbidden)
+    chosen = np.empty(limit + f, np.int64)
     proposed = np.zeros(limit, np.uint8)
-    slots = _table_for(limit + m)
-    count = 0
-    if repeats:
-        best = best_first(chance, known, shares[0])
-        count = _take(known[best], sources[0], shares[0], chosen, proposed, count, limit, slots)
-    else:
-        for at in range(m):
-            chosen[limit + at] = known[at]
-            slots[_slot_of(slots, chosen, known[at])] = limit + at
+    slots = _table_for(limit + f)
+    for at in range(f):
+        chosen[limit + at] = forbidden[at]
+        slots[_slot_of(slots, chosen, forbidden[at])] = limit + at
+    best = best_first(chance, known, shares[0] + f)
+    count = _take(known[best], sources[0], shares[0], chosen, proposed, 0, limit, slots)
     near, scores, found = neighbourhood(recent, neighbours, similarity)
     # So many of the best may be chosen or forbidden already.
-    best = best_first(scores, near, shares[1] + count + (0 if repeats else m))
+    best = best_first(scores, near, shares[1] + count + f)
     count = _take(near[best], sources[1], shares[1], chosen, proposed, count, limit, slots)
     distinct = np.empty(len(similar), np.int64)
     n = 0

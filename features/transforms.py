@@ -21,6 +21,7 @@ KIND_WEIGHT: Final = np.array(
 """How much one event of each kind says about a user's wish for the item, a purchase being 1."""
 
 RECENT_SESSIONS: Final = 5
+_NONE: Final = np.empty(0, np.int64)
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
 _PLACES = tuple(
     _AT[name] for name in ("ui_weight", "a0_share", "a1_share", "a2_share", "i_count_1d", "k_hour", "c_hour")
@@ -36,6 +37,8 @@ class Profile:
     ``own`` float64 [m, kernels.OWN_COLUMNS] and ``user`` float64 [kernels.USER_COLUMNS]: see `features.kernels`.
     ``kinds`` [g] and ``of_kind``: the same of the kinds of items the user had, ascending. ``groups``: for each affinity
     slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and the weight of all.
+    ``had``: rows of known items with an event that makes an item had (`ItemTable.had_by`), in the history or forgotten
+    by it; ``forgotten``: rows of known items that only events the history no longer holds were about.
     """
 
     now: int
@@ -48,6 +51,8 @@ class Profile:
     groups: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float], ...]
     n_events: int
     n_sessions: int
+    had: npt.NDArray[np.int64]
+    forgotten: npt.NDArray[np.int64]
 
     @property
     def again(self) -> npt.NDArray[np.float64]:
@@ -82,7 +87,26 @@ def summarize(history: History, table: ItemTable, now: int) -> Profile:
         BIN_OF_DAY,
         repurchase.mean_size,
     )
-    return Profile(now, keys, rows, own, user, kinds, of_kind, (first, second, third), len(history), sessions)
+    groups = (first, second, third)
+    had, forgotten = _had(history, table, rows)
+    return Profile(now, keys, rows, own, user, kinds, of_kind, groups, len(history), sessions, had, forgotten)
+
+
+def _had(
+    history: History, table: ItemTable, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """See Profile. ``rows``: of the history's distinct items."""
+    makes = table.makes_had[history.kind]
+    all_count = bool(makes.all())
+    if all_count and not len(history.forgotten):
+        return rows[rows >= 0], _NONE
+    kept = rows if all_count else table.rows_of(np.unique(history.item[makes]))
+    forgotten = table.rows_of(history.forgotten)
+    counted = table.makes_had[:, None] & (history.forgotten_kinds >> np.arange(len(EVENT_KINDS))[:, None] & 1).astype(
+        bool
+    )
+    had = np.concatenate((kept, forgotten[counted.any(axis=0)]))
+    return had[had >= 0], forgotten[forgotten >= 0]
 
 
 def assemble(

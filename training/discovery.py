@@ -43,7 +43,7 @@ class NewCandidates:
         """What is known of one target before its time. Called from several threads, once for each target."""
         if not self.which[number]:
             return
-        candidates = retrieve(profile, items, CANDIDATES, repeats=False)
+        candidates = retrieve(profile, items, CANDIDATES, new_only=True)
         hit = np.isin(candidates.rows, self.wanted.of(number))
         if hit.any():
             matrix = assemble(profile, items, candidates.rows, candidates.copurchase)

@@ -25,7 +25,7 @@ from training.config import TrainConfig
 from training.discovery import NewCandidates
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
 from training.metrics import Interval, bootstrap
-from training.protocols import ItemSets, Protocol, truncated_at_random
+from training.protocols import ItemSets, Protocol, counted, truncated_at_random
 from training.ranking import (
     CANDIDATES,
     Groups,
@@ -155,7 +155,7 @@ class Tandem:
 def repeats_of(config: TrainConfig, events: EventArrays) -> bool:
     """Whether items a user had are recommended again: as configured, or as measured."""
     if config.repeats == "measure":
-        return measure_repeats(events) >= REPEATS_FROM
+        return measure_repeats(events, counted(events)) >= REPEATS_FROM
     return config.repeats == "always"
 
 
@@ -191,7 +191,8 @@ def fit_ranker(
     events = protocol.events
     known = events.row >= 0
     # A protocol may move a basket by a second, over midnight: a day's counts must follow it.
-    activity = Activity.count(events.user[known], events.row[known], events.time[known], len(table))
+    counted_at = np.maximum(events.time, events.recorded)
+    activity = Activity.count(events.user[known], events.row[known], counted_at[known], len(table))
     views = Views.build(
         replace(table, activity=activity, _days={}),
         protocol.events,
@@ -205,7 +206,7 @@ def fit_ranker(
     informing = informs(every)
     every, validates = every.keep(informing), validates[informing]
     data = ranker.Binned.of(RANKING_NAMES, (every.matrix, every.relevance, every.sizes), config.ranker.threads)
-    chosen, rounds, validation, quick = choose(config, data, every.sizes, validates, progress)
+    chosen, rounds, validation, quick = choose(config, data, every.sizes, validates, repeats, progress)
     facts = {
         "schema_hash": schema_hash(),
         "protocol": protocol.name,
@@ -290,12 +291,14 @@ def choose(
     data: ranker.Binned,
     sizes: npt.NDArray[np.int32],
     validates: npt.NDArray[np.bool_],
+    repeats: bool,
     progress: Progress,
 ) -> tuple[RankerConfig, int, float | None, LightGBMRanker | None]:
     """Parameters, rounds and the NDCG@10 they had on validation, by quick fits on a part of the training targets; and
     the quick fit that was best, which did not train on what validates.
 
-    ``sizes`` [targets]: rows of each; ``validates`` [targets]: which judge and do not train here. The final fit trains
+    ``sizes`` [targets]: rows of each; ``validates`` [targets]: which judge and do not train here. Without ``repeats``
+    few candidates are wanted, which a binary objective may learn better: validation decides. The final fit trains
     on these too, so nothing is left to stop it: it takes the rounds that were best here, at its own smaller steps, in
     proportion to the targets it has, and at most ``config.ranker.trees``. Without anything to judge by it takes all.
     """
@@ -309,7 +312,7 @@ def choose(
     asked[few] = True
     part = data.part(*(np.flatnonzero(np.repeat(mask, sizes)) for mask in (asked, validates)))
     best, chosen, rounds, fitted = -1.0, own, own.trees, None
-    variants = ranker.VARIANTS if config.search else ({},)
+    variants = (*ranker.VARIANTS, *(() if repeats else ranker.FEW_WANTED)) if config.search else ({},)
     for number, change in enumerate(variants):
         progress("ranker: choosing parameters", number / len(variants))
         variant = own.model_copy(update=change)
@@ -371,9 +374,6 @@ def _groups(
     wanted = _wanted(protocol, targets, repeats)
 
     def history(number: int) -> History:
-        window = slice(int(since[number]), int(targets.start[number]))
-        return History(
-            events.key[window], events.time[window], events.session[window], events.kind[window], events.value[window]
-        )
+        return events.seen(int(since[number]), int(targets.start[number]), int(targets.time[number]))
 
     return build_groups(history, views.at, targets, wanted.of, repeats, progress, None if new is None else new.add)

@@ -42,6 +42,8 @@ class EventArrays:
     """All events in order of (user, time, session key), the order a History keeps.
 
     Codes into ``users``, item rows (-1 unknown), and raw columns; ``starts`` [users + 1] bounds each user's events.
+    ``recorded``: when each event happened, seconds; ``time`` is the same unless a protocol puts a basket's events at
+    one moment.
     """
 
     users: tuple[str, ...]
@@ -53,6 +55,17 @@ class EventArrays:
     kind: npt.NDArray[np.uint8]
     value: npt.NDArray[np.float32]
     starts: npt.NDArray[np.int64]
+    recorded: npt.NDArray[np.int64]
+
+    def seen(self, since: int, start: int, time: int) -> History:
+        """What serving knows at ``time`` of one user's events ``[since, start)``: those recorded before it, at the time
+        and in the order they were recorded."""
+        window = slice(since, start)
+        recorded, session = self.recorded[window], self.session[window]
+        order = np.lexsort((session, recorded))
+        order = order[: np.searchsorted(recorded[order], time)]
+        columns = self.key[window], recorded, session, self.kind[window], self.value[window]
+        return History(*(column[order] for column in columns))
 
     def history(self, user: int) -> History:
         """All events of one user, unbounded (``History.before`` bounds it)."""
@@ -92,6 +105,8 @@ def event_arrays(frame: pl.DataFrame, items: pl.DataFrame) -> EventArrays:
     )
     # A History knows seconds and session keys: the order must not depend on a fraction or on the session's spelling.
     joined = joined.with_columns(time=pl.col("timestamp").dt.epoch("s"))
+    recorded = pl.col("recorded").dt.epoch("s") if "recorded" in frame.columns else pl.col("time")
+    joined = joined.with_columns(recorded=recorded)
     joined = joined.sort("user_id", "time", "session", maintain_order=True)
     users = joined["user_id"].unique(maintain_order=True)
     code = joined["user_id"].rle_id().to_numpy().astype(np.int64)
@@ -108,6 +123,7 @@ def event_arrays(frame: pl.DataFrame, items: pl.DataFrame) -> EventArrays:
         kind=kinds.to_numpy(),
         value=joined["value"].cast(pl.Float32).to_numpy(),
         starts=np.searchsorted(code, np.arange(len(users) + 1)),
+        recorded=joined["recorded"].to_numpy(),
     )
 
 
@@ -163,8 +179,14 @@ def build_item_table(
         activity=Activity.count(events.user[known], events.row[known], events.time[known], len(items)),
         neighbours=np.full((len(items), 1), -1, np.int32),
         similarity=np.zeros((len(items), 1), np.float32),
+        had_by=had_by(events),
     )
     return training_view(bare, events, None)
+
+
+def had_by(events: EventArrays) -> tuple[str, ...]:
+    """Kinds of event that make an item had: purchases where there are any, else every kind."""
+    return ("purchase",) if bool(np.any(events.kind == EVENT_KINDS.index("purchase"))) else EVENT_KINDS
 
 
 def training_view(table: ItemTable, events: EventArrays, cut: int | None) -> ItemTable:

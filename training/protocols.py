@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.history import EVENT_KINDS
-from training.materialize import EventArrays, event_arrays
+from training.materialize import EventArrays, event_arrays, had_by
 from training.ranking import Targets
 
 IntArray = npt.NDArray[np.int64]
@@ -117,17 +117,23 @@ class Protocol:
         return self._sets(targets.start, targets.end, self.likes)
 
     def had_sets(self, targets: Targets, since: IntArray | None = None) -> ItemSets:
-        """What each target's user had before it, from event ``since`` [n] on; default: from the first."""
-        return self._sets(self.since(targets) if since is None else since, targets.start, self.counts)
+        """What each target's user had before it, from event ``since`` [n] on; default: from the first. Of a basket that
+        another one interrupts, what was recorded by then."""
+        start = self.since(targets) if since is None else since
+        return self._sets(start, targets.start, self.counts, targets.time)
 
     def since(self, targets: Targets) -> IntArray:
         """The first event of each target's user [n]: a history that is not truncated."""
         return self.events.starts[targets.user]
 
-    def _sets(self, start: IntArray, end: IntArray, counts: npt.NDArray[np.bool_]) -> ItemSets:
+    def _sets(
+        self, start: IntArray, end: IntArray, counts: npt.NDArray[np.bool_], before: IntArray | None = None
+    ) -> ItemSets:
         owner = np.repeat(np.arange(len(start)), end - start)
         events = ranges(start, end)
         counted = counts[events]
+        if before is not None:
+            counted &= self.events.recorded[events] < before[owner]
         return ItemSets.build(owner[counted], self.events.row[events[counted]], len(start))
 
 
@@ -142,7 +148,8 @@ def normalise(frame: pl.DataFrame) -> pl.DataFrame:
     """Events of a basket at the basket's first time, in order of (user, first time, session id).
 
     Where a user's baskets begin in the same second the later ones move by a second each, so that "strictly before a
-    basket's time" holds exactly the baskets before it. Session ids break ties as strings.
+    basket's time" holds exactly the baskets before it. Session ids break ties as strings. ``recorded``: when the event
+    happened.
     """
     baskets = (
         frame.group_by("user_id", "session_id")
@@ -153,7 +160,9 @@ def normalise(frame: pl.DataFrame) -> pl.DataFrame:
     )
     return (
         frame.join(baskets.select("user_id", "session_id", "time"), on=["user_id", "session_id"], maintain_order="left")
-        .with_columns(timestamp=(pl.col("time") * 1_000_000).cast(pl.Datetime("us", "UTC")))
+        .with_columns(
+            recorded=pl.col("timestamp"), timestamp=(pl.col("time") * 1_000_000).cast(pl.Datetime("us", "UTC"))
+        )
         .drop("time")
         .sort("user_id", "timestamp", maintain_order=True)
     )
@@ -161,8 +170,7 @@ def normalise(frame: pl.DataFrame) -> pl.DataFrame:
 
 def counted(events: EventArrays) -> npt.NDArray[np.bool_]:
     """Purchases where there are any, else every event: what makes an item had, or wanted."""
-    purchases: npt.NDArray[np.bool_] = np.equal(events.kind, EVENT_KINDS.index("purchase"))
-    return purchases if purchases.any() else np.ones(len(events.kind), bool)
+    return np.isin(events.kind, [EVENT_KINDS.index(kind) for kind in had_by(events)])
 
 
 def liked(events: EventArrays, counts: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -153,8 +153,15 @@ def informs(groups: Groups) -> npt.NDArray[np.bool_]:
     return found
 
 
-def measure_repeats(events: EventArrays) -> float:
-    """Share of events that repeat an item the user had before: what tells groceries from films."""
-    known = events.row >= 0
-    pairs = np.unique(events.user[known] * (int(events.row.max(initial=0)) + 1) + events.row[known])
-    return 1.0 - len(pairs) / int(known.sum()) if known.any() else 0.0
+def measure_repeats(events: EventArrays, counts: npt.NDArray[np.bool_]) -> float:
+    """Share of the sessions with an item in which the user had it before: what tells groceries from films.
+
+    ``counts`` [events]: which make an item had. Looking at a book twice before it is bought repeats nothing, nor does
+    a second copy in the same basket.
+    """
+    known = counts & (events.row >= 0)
+    if not known.any():
+        return 0.0
+    pair = events.user[known] * (int(events.row.max()) + 1) + events.row[known]
+    occasions = np.unique(np.stack((pair, events.session[known])), axis=1)[0]
+    return 1.0 - len(np.unique(occasions)) / len(occasions)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from features.candidates import Candidates, Source, retrieve, together_with
+from features.candidates import Candidates, Source, forbidden, retrieve, together_with
 from features.errors import StoreUnavailable
 from features.history import History
 from features.transforms import Profile, assemble, summarize
@@ -79,13 +79,14 @@ async def _ranked(
     from shortened histories too, order them by what sells now, at this hour: better than by any one count."""
     with clock.stage("retrieval"):
         similar = services.similar_rows(profile.recent_rows(), services.candidates // 5)
-        repeats = services.release.repeats and not query.new_only
-        candidates = retrieve(profile, services.table, services.candidates, similar, repeats)
+        table, repeats = services.table, services.release.repeats
+        candidates = retrieve(profile, table, services.candidates, similar, repeats, query.new_only)
     with clock.stage("rules"):
         # Words of a known user change no ranking, but what they forbid is forbidden.
         person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
         rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
-        candidates = _fill(services, rules, candidates, query.k, profile, repeats)
+        not_again = forbidden(profile, repeats, query.new_only)
+        candidates = _fill(services, rules, candidates, query.k, profile, not_again)
     clock.check("ranking")
     with clock.stage("ranking"):
         matrix = assemble(profile, services.table, candidates.rows, candidates.copurchase)
@@ -113,7 +114,8 @@ async def _ranked(
             )
             for place, at in enumerate(order.tolist())
         )
-    return _reply(services, query, clock, items, path, person, rules, profile.now, usage)
+    had = len(np.unique(not_again))
+    return _reply(services, query, clock, items, path, person, rules, profile.now, usage, had)
 
 
 def _decider(services: Services, query: RecommendQuery, path: str) -> tuple[Scorer, str]:
@@ -232,16 +234,22 @@ def _avoidable(services: Services, person: Person) -> dict[str, Proof]:
 
 
 def _fill(
-    services: Services, rules: Rules, candidates: Candidates, k: int, profile: Profile, repeats: bool
+    services: Services,
+    rules: Rules,
+    candidates: Candidates,
+    k: int,
+    profile: Profile,
+    not_again: npt.NDArray[np.int64],
 ) -> Candidates:
     """Candidates the rules allow, filled up to ``k`` with the most popular items the rules allow.
 
-    What is filled in is scored for the user like any other candidate; without ``repeats`` it is nothing they had.
+    What is filled in is scored for the user like any other candidate. ``not_again``: rows that are none, see
+    `features.candidates.forbidden`.
     """
     kept = candidates.keep(rules.allowed(services, candidates.rows))
     if len(kept) >= k:
         return kept
-    known = candidates.rows if repeats else np.concatenate((candidates.rows, profile.rows))
+    known = np.concatenate((candidates.rows, not_again))
     extra = _popular(services, rules, known, k - len(kept), profile.now)
     together = together_with(profile, services.table, extra)
     return Candidates(
@@ -361,14 +369,16 @@ def _reply(
     rules: Rules,
     now: int,
     usage: Usage | None = None,
+    had: int = 0,
 ) -> Recommendation:
+    """``had``: items that were no candidates because the user knows them."""
     shortfall = ""
     if len(items) < query.k:
-        shortfall = (
-            f"the rules leave {len(items)} items of {len(services.table)}"
-            if rules.avoid or rules.require or rules.avoid_labels or rules.require_labels or len(rules.excluded)
-            else f"the catalog offers {len(items)} items with any demand"
-        )
+        every = len(services.table)
+        ruled = rules.avoid or rules.require or rules.avoid_labels or rules.require_labels or len(rules.excluded)
+        known = f"; the user has {'events with' if query.new_only else 'had'} {had} of them" if had else ""
+        shortfall = f"the rules leave {len(items)} items of {every}" if ruled else f"the catalog has {every} items"
+        shortfall += known
     return Recommendation(
         clock.header(query.request_id, services.release.id, usage),
         items,

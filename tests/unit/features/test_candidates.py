@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 
 from features.candidates import Candidates, Source, retrieve, together_with
 from features.events import history_of
-from features.history import History
+from features.history import EVENT_KINDS, MAX_EVENTS, History
 from features.items import ItemTable
+from features.keys import item_keys
 from features.ports import Event
 from features.transforms import Profile, summarize
-from tests.unit.features.shop import START, WEEK, bare_table, catalog, events_of, histories, table_of
+from tests.unit.features.shop import START, WEEK, bare_table, catalog, event, events_of, histories, table_of
 
 DAY = 86_400
 N = 40
@@ -67,9 +70,9 @@ def test_candidates_are_distinct_known_items_within_the_limit(
     assert len(set(found.rows.tolist())) == len(found)
     assert ((found.rows >= 0) & (found.rows < N)).all()
     assert (found.sources > 0).all()
-    own = {row for row in TABLE.rows_of(history.before(NOW).item).tolist() if row >= 0}
     if not repeats:
-        assert not own & set(found.rows.tolist())
+        bought = history_of([one for one in events if one.kind == "purchase"]).before(NOW)
+        assert not set(TABLE.rows_of(bought.item).tolist()) & set(found.rows.tolist())
     again = candidates_of(history, limit, repeats=repeats, similar=np.array(similar, np.int64))
     assert found.rows.tobytes() == again.rows.tobytes()
     assert found.sources.tobytes() == again.sources.tobytes()
@@ -175,6 +178,32 @@ def test_a_catalog_of_one_item_and_one_event_recommends_it() -> None:
     days = {0: [], 1: [0], 7: [0], 28: [0], 29: [], 700: []}
     for day, wanted in days.items():
         assert candidates_of(History.empty(), 10, table, START + day * DAY).rows.tolist() == wanted
+
+
+@pytest.mark.parametrize("kind", ["view", "click", "cart"])
+def test_what_was_only_looked_at_may_be_recommended_where_nothing_is_had_twice(kind: str) -> None:
+    looked = [event(0, "i3", NOW - DAY, kind=kind), event(1, "i4", NOW - DAY)]
+    profile = summarize(history_of(looked), TABLE, NOW)
+    found = retrieve(profile, TABLE, N, repeats=False)
+    assert 3 in found.rows
+    assert 4 not in found.rows
+    assert 3 not in retrieve(profile, TABLE, N, new_only=True).rows
+    # A shop without purchases has nothing else to tell what was had.
+    anything = replace(TABLE, had_by=EVENT_KINDS)
+    assert 3 not in retrieve(summarize(history_of(looked), anything, NOW), anything, N, repeats=False).rows
+
+
+def test_what_was_had_long_ago_is_never_recommended_again() -> None:
+    """Also where the events since have pushed the purchase out of the state."""
+    first = [event(0, "i3", NOW - 9 * DAY), event(1, "i5", NOW - 9 * DAY, kind="view")]
+    since = [event(2 + n, f"i{10 + n % 20}", NOW - 8 * DAY + n, kind="view") for n in range(MAX_EVENTS)]
+    history = history_of(first).append(history_of(since))
+    assert item_keys(["i3"])[0] not in history.item
+    profile = summarize(history, TABLE, NOW)
+    found = retrieve(profile, TABLE, N, repeats=False).rows
+    assert 3 not in found
+    assert 5 in found
+    assert not {3, 5, *range(10, 30)} & set(retrieve(profile, TABLE, N, new_only=True).rows.tolist())
 
 
 def test_keeping_some_candidates_keeps_their_columns_together() -> None:

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from features.errors import SchemaMismatch
 from features.events import history_of
 from features.history import EVENT_KINDS, MAX_EVENTS, History
+from features.keys import item_keys
 from features.ports import Event
 from tests.unit.features.shop import START, event, histories
 
 FIELDS = ("item", "time", "session", "kind", "value")
+OLDER = ("forgotten", "forgotten_kinds")
 
 
 def assert_same(one: History, other: History) -> None:
-    for name in FIELDS:
+    for name in (*FIELDS, *OLDER):
         a, b = getattr(one, name), getattr(other, name)
         assert a.dtype == b.dtype, name
         assert a.tobytes() == b.tobytes(), name
@@ -83,7 +85,31 @@ def test_only_the_newest_events_are_kept() -> None:
     both = old.append(new)
     assert len(both) == MAX_EVENTS
     assert both.time.tolist() == list(range(START + 3, START + MAX_EVENTS + 3))
-    assert_same(old.append(history_of([event(0, "late", START - 1)])), old)
+    late = old.append(history_of([event(0, "late", START - 1)]))
+    assert rows(late) == rows(old)
+    assert late.forgotten.tolist() == item_keys(["late"]).tolist()
+
+
+def test_items_of_events_that_left_are_remembered_with_their_kinds() -> None:
+    """However the events came, and through bytes: what was seen once is seen for good."""
+    n = MAX_EVENTS + 5
+    kinds = ("view", "purchase", "view", "cart", "view")
+    events = [
+        event(number, "often" if number in (1, 2) else f"i{number}", START + number, kind=kinds[number % 5])
+        for number in range(n)
+    ]
+    left = {"often": 1 << 0 | 1 << 1, "i0": 1 << 1, "i3": 1 << 3, "i4": 1 << 1}
+    keys = item_keys(list(left))
+    expected = sorted(zip(keys.tolist(), left.values()))
+    whole = history_of(events[:MAX_EVENTS]).append(history_of(events[MAX_EVENTS:]))
+    parts = history_of(events[:3000])
+    for at in range(3000, n, 300):
+        parts = History.decode(parts.append(history_of(events[at : at + 300])).encode())
+    for history in (whole, parts):
+        assert list(zip(history.forgotten.tolist(), history.forgotten_kinds.tolist())) == expected
+    assert_same(parts, whole)
+    # A moment later than that, as training asks for it of all events at once.
+    assert_same(whole.before(START + n), whole)
 
 
 def test_a_training_history_is_bounded_at_its_own_time() -> None:
@@ -97,6 +123,8 @@ def test_a_training_history_is_bounded_at_its_own_time() -> None:
     )
     seen = everything.before(START + MAX_EVENTS + 5)
     assert seen.item.tolist() == list(range(5, MAX_EVENTS + 5))
+    assert seen.forgotten.tolist() == [0, 1, 2, 3, 4]
+    assert seen.forgotten_kinds.tolist() == [1] * 5
 
 
 def test_codes_of_kinds_are_what_stored_histories_hold() -> None:

@@ -80,8 +80,7 @@ def test_groups_collected_beside_others_are_those_built_alone(real: Journey, pro
     fresh = wanted.keep(~wanted.inside(protocol.had_sets(targets)))
 
     def history(number: int) -> History:
-        part = slice(int(since[number]), int(targets.start[number]))
-        return History(events.key[part], events.time[part], events.session[part], events.kind[part], events.value[part])
+        return events.seen(int(since[number]), int(targets.start[number]), int(targets.time[number]))
 
     which = np.arange(len(targets)) % 3 > 0
     new = NewCandidates(which, fresh)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ from features.itemtags import PUBLISHED
 from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
-from models.ranker import VARIANTS, Binned, Ranked, RankerConfig, fit
+from models import ranker
+from models.ranker import VARIANTS, Binned, LightGBMRanker, Ranked, RankerConfig, fit
 from tests.unit.features.shop import (
     CONFIG,
     START,
@@ -105,8 +107,7 @@ def groups_of(protocol: Protocol, views: Views, targets: Targets, since: npt.NDA
     events = protocol.events
 
     def history(number: int) -> History:
-        part = slice(int(since[number]), int(targets.start[number]))
-        return History(events.key[part], events.time[part], events.session[part], events.kind[part], events.value[part])
+        return events.seen(int(since[number]), int(targets.start[number]), int(targets.time[number]))
 
     return build_groups(history, views.at, targets, lambda number: protocol.wanted(targets, number), repeats=True)
 
@@ -172,16 +173,22 @@ def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, name
     assert seen.neighbours.tobytes() != training_view(real.table, protocol.events, time + 2).neighbours.tobytes()
 
 
-def test_test_groups_are_what_serving_computes(fitted: Tandem) -> None:
+def test_test_groups_are_what_serving_computes(fitted: Tandem, real: Journey) -> None:
     """From whole histories, with the view of the target's time."""
     protocol, views = fitted.protocol, fitted.views
     targets = in_time(some(all_targets(protocol), 16, seed=2))
     groups = fitted.groups(targets)
+    served = event_arrays(real.frame, real.items)
     ends = np.cumsum(groups.sizes)
+    asked = 0
     for number, (start, end) in enumerate(zip(ends - groups.sizes, ends)):
         time, user = int(targets.time[number]), int(targets.user[number])
         table = views.at(time)
-        profile = summarize(protocol.events.history(user).before(time), table, time)
+        history = served.history(user).before(time)
+        if protocol.name == "next_basket" and protocol.events.session[targets.start[number]] in history.session:
+            continue  # moved behind a basket of the same second: a service cannot be asked between the two
+        asked += 1
+        profile = summarize(history, table, time)
         found = retrieve(profile, table, CANDIDATES, repeats=fitted.repeats)
         assert groups.rows[start:end].tolist() == found.rows.tolist()
         assert groups.matrix[start:end].tobytes() == assemble(profile, table, found.rows, found.copurchase).tobytes()
@@ -192,6 +199,7 @@ def test_test_groups_are_what_serving_computes(fitted: Tandem) -> None:
         hits = set(found.rows.tolist()) & set(wanted.tolist())
         assert int(groups.relevance[start:end].sum()) == len(hits)
         assert int(groups.missed[number]) == len(wanted) - len(hits)
+    assert asked > len(targets) // 2
 
 
 def test_recommendations_are_the_best_scored_candidates(fitted: Tandem) -> None:
@@ -272,7 +280,7 @@ def test_what_validates_does_not_train_what_it_judges() -> None:
     ranked, validates = contradicting(300, 100)
     data = Binned.of(("value", "validates"), ranked, threads=1)
     config = QUICK.model_copy(update={"ranker": RankerConfig(trees=30, min_leaf=5, column_share=1, threads=1)})
-    chosen, _, figure, judged = choose(config, data, ranked[2], validates, lambda *_: None)
+    chosen, _, figure, judged = choose(config, data, ranked[2], validates, True, lambda *_: None)
     # One wanted of ten: by chance NDCG is the mean of 1 / log2(1 + rank), .454; the lowest place has .289.
     assert figure is not None
     assert figure < 0.4
@@ -297,7 +305,7 @@ def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
     for trees in (40, 500):
         own = RankerConfig(trees=trees, min_leaf=5, learning_rate=0.1, column_share=1, threads=1)
         chosen, rounds, figure, _ = choose(
-            QUICK.model_copy(update={"ranker": own}), data, ranked[2], validates, lambda *_: None
+            QUICK.model_copy(update={"ranker": own}), data, ranked[2], validates, True, lambda *_: None
         )
         few = np.flatnonzero(~validates)
         rows = [np.flatnonzero(np.repeat(mask, 10)) for mask in (~validates, validates)]
@@ -310,10 +318,33 @@ def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
         assert chosen == own
 
 
+@pytest.mark.parametrize("repeats", [True, False])
+def test_where_nothing_is_had_twice_a_binary_objective_is_compared_too(
+    monkeypatch: pytest.MonkeyPatch, repeats: bool
+) -> None:
+    ranked, validates = contradicting(200, 60)
+    data = Binned.of(("value", "validates"), ranked, threads=1)
+    tried: dict[RankerConfig, float] = {}
+
+    def noting(config: RankerConfig, *rest: Any) -> LightGBMRanker:
+        fitted = fit(config, *rest)
+        tried[config] = fitted.manifest["validation_ndcg@10"]
+        return fitted
+
+    monkeypatch.setattr(ranker, "fit", noting)
+    own = RankerConfig(trees=10, min_leaf=5, column_share=1, threads=1)
+    config = QUICK.model_copy(update={"ranker": own, "search": True})
+    chosen, _, figure, _ = choose(config, data, ranked[2], validates, repeats, lambda *_: None)
+    assert {one.objective for one in tried} == ({"lambdarank"} if repeats else {"lambdarank", "binary"})
+    best = max(tried, key=lambda one: tried[one])
+    assert figure == tried[best]
+    assert (chosen.objective, chosen.min_leaf) == (best.objective, best.min_leaf)
+
+
 def test_without_anything_to_judge_by_all_rounds_are_taken() -> None:
     ranked, validates = contradicting(20, 0)
     data = Binned.of(("value", "validates"), ranked, threads=1)
-    assert choose(QUICK, data, ranked[2], validates, lambda *_: None) == (QUICK.ranker, 8, None, None)
+    assert choose(QUICK, data, ranked[2], validates, True, lambda *_: None) == (QUICK.ranker, 8, None, None)
 
 
 def test_the_ranker_is_fitted_on_validation_targets_too(real: Journey) -> None:

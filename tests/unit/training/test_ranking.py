@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,10 +15,14 @@ from features.history import History
 from features.ports import Event
 from features.schema import RANKING_NAMES
 from features.transforms import assemble, summarize
-from tests.unit.features.shop import START, Journey, catalog, events_of, histories, journey, table_of, to_frame
-from training.materialize import EventArrays, event_arrays, training_view
-from training.protocols import next_basket, temporal
+from tests.unit.features.shop import START, Journey, catalog, event, events_of, histories, journey, table_of, to_frame
+from training.config import TrainConfig
+from training.fit import repeats_of
+from training.materialize import event_arrays, training_view
+from training.protocols import Protocol, counted, next_basket, temporal
 from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informs, measure_repeats, some
+
+DAY = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +30,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     return journey(tmp_path_factory.mktemp("journey"), 25)
 
 
-def window(events: EventArrays, start: int, end: int) -> History:
-    part = slice(start, end)
-    return History(events.key[part], events.time[part], events.session[part], events.kind[part], events.value[part])
+def known_before(protocol: Protocol, targets: Targets, number: int) -> History:
+    since = int(protocol.since(targets)[number])
+    return protocol.events.seen(since, int(targets.start[number]), int(targets.time[number]))
 
 
 @pytest.mark.parametrize("repeats", [True, False])
@@ -38,13 +44,14 @@ def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey, nam
     view = training_view(real.table, events, int(np.median(targets.time)))
 
     groups = build_groups(
-        lambda number: window(events, int(events.starts[targets.user[number]]), int(targets.start[number])),
+        lambda number: known_before(protocol, targets, number),
         lambda time: view if time >= np.median(targets.time) else real.table,
         targets,
         lambda number: protocol.wanted(targets, number),
         repeats,
     )
 
+    served = event_arrays(real.frame, real.items)
     ends = np.cumsum(groups.sizes)
     assert groups.matrix.shape == (ends[-1], len(RANKING_NAMES))
     assert len(groups.relevance) == len(groups.rows) == ends[-1]
@@ -52,7 +59,9 @@ def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey, nam
         time = int(targets.time[number])
         table = view if time >= np.median(targets.time) else real.table
         # Serving has this user's events only up to now, from bytes.
-        seen = History.decode(events.history(int(targets.user[number])).before(time).encode())
+        seen = History.decode(served.history(int(targets.user[number])).before(time).encode())
+        if events.session[targets.start[number]] in seen.session:
+            continue  # moved behind a basket of the same second
         profile = summarize(seen, table, time)
         found = retrieve(profile, table, CANDIDATES, repeats=repeats)
         matrix = assemble(profile, table, found.rows, found.copurchase)
@@ -61,6 +70,43 @@ def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey, nam
         bought = set(protocol.wanted(targets, number).tolist())
         assert groups.relevance[start:end].tolist() == [int(row in bought) for row in found.rows.tolist()]
         assert int(groups.relevance[start:end].sum()) + int(groups.missed[number]) == len(bought)
+
+
+@st.composite
+def visits(draw: st.DrawFn) -> list[Event]:
+    """Sessions as a web shop logs them: events minutes apart, sessions that overlap, or that all have the same date."""
+    found: list[Event] = []
+    for user in range(draw(st.integers(1, 3))):
+        for number in range(draw(st.integers(4, 7))):
+            begins = START + DAY * draw(st.integers(0, 3)) + 60 * draw(st.integers(0, 20))
+            for _ in range(draw(st.integers(1, 4))):
+                time = begins + 60 * draw(st.integers(0, 15))
+                item = f"i{draw(st.integers(0, 11))}"
+                kind = draw(st.sampled_from(["purchase", "purchase", "view"]))
+                found.append(event(len(found), item, time, f"u{user}-{number}", user=f"u{user}", kind=kind))
+    if draw(st.booleans()):
+        found = [replace(one, timestamp=one.timestamp // DAY * DAY) for one in found]
+    return found
+
+
+@given(visits())
+def test_sessions_that_last_and_overlap_train_on_what_serving_sees(events: list[Event]) -> None:
+    """A protocol puts a basket at its first time; a service knows each event at its own. Features must not tell."""
+    items, frame = catalog(12), to_frame(events)
+    table, raw = table_of(items, events)
+    protocol = next_basket(frame, items)
+    for targets in (protocol.train, protocol.valid, protocol.test):
+        for number in range(len(targets)):
+            time, own = int(targets.time[number]), protocol.events.session[targets.start[number]]
+            served = History.decode(raw.history(int(targets.user[number])).before(time).encode())
+            if own in served.session:
+                continue  # moved behind a basket of the same second: a service cannot be asked between the two
+            trained = known_before(protocol, targets, number)
+            assert trained.encode() == served.encode()
+            profile, same = summarize(trained, table, time), summarize(served, table, time)
+            assert profile.own.tobytes() == same.own.tobytes()
+            had = set(protocol.had_sets(targets).of(number).tolist())
+            assert had == set(profile.had.tolist())
 
 
 @given(histories(), st.integers(0, 21))
@@ -146,8 +192,23 @@ def test_only_targets_with_a_hit_inform() -> None:
 
 
 def test_repeats_tell_groceries_from_films() -> None:
-    films = event_arrays(to_frame(events_of("u", ["i0", "i1", "i2"]) + events_of("v", ["i0", "i1"])), catalog(3))
-    assert measure_repeats(films) == 0.0
-    milk = event_arrays(to_frame(events_of("u", ["i0", "i0", "i0", "i1"])), catalog(3))
-    assert measure_repeats(milk) == pytest.approx(0.5)
-    assert measure_repeats(event_arrays(to_frame([]), catalog(3))) == 0.0
+    def measured(events: list[Event]) -> float:
+        arrays = event_arrays(to_frame(events), catalog(3))
+        return measure_repeats(arrays, counted(arrays))
+
+    assert measured(events_of("u", ["i0", "i1", "i2"]) + events_of("v", ["i0", "i1"])) == 0.0
+    assert measured(events_of("u", ["i0", "i0", "i0", "i1"])) == pytest.approx(0.5)
+    assert measured([]) == 0.0
+
+
+def test_looking_before_buying_and_two_of_one_kind_repeat_nothing() -> None:
+    """A bookshop that logs views and carts: 66 % of its events are of an item the user met before."""
+    shop = [
+        event(10 * number + step, f"i{number}", START + number * DAY + step, f"s{number}", kind=kind)
+        for number in range(3)
+        for step, kind in enumerate(("view", "cart", "purchase", "purchase"))
+    ]
+    arrays = event_arrays(to_frame(shop), catalog(3))
+    assert measure_repeats(arrays, counted(arrays)) == 0.0
+    assert not repeats_of(TrainConfig(llm=None), arrays)
+    assert repeats_of(TrainConfig(llm=None), event_arrays(to_frame(events_of("u", ["i0", "i0"])), catalog(3)))
