@@ -20,11 +20,11 @@ from cli.console import (
 from cli.settings import read_settings
 from features.workspace import Workspace
 
-_PARTS = ("recommend", "tag", "gateway", "graph")
+_PARTS = ("recommend", "tag", "gateway", "graph", "build")
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="all, recommend, tag, gateway or graph.")] = "all",
+    what: Annotated[str, typer.Argument(help="all, recommend, tag, gateway, graph or build.")] = "all",
     growth: Annotated[bool, typer.Option(help="A larger catalog: 100,000 and 1,000,000 items.")] = False,
     soak: Annotated[bool, typer.Option(help="Memory over 50,000 requests.")] = False,
     offline: Annotated[bool, typer.Option(help="A million rows in a batch.")] = False,
@@ -40,10 +40,11 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure Recommend next to an empty RPC and a plain gRPC echo, Tag without an LLM, the gateway next to the bare
-    provider, its cache on a mix of real items, and the graph next to clingo, owlrl and networkx.
+    provider, its cache on a mix of real items, the graph next to clingo, owlrl and networkx, and what ingesting and
+    training on the built-in dataset take.
 
-    A minute for "recommend" and for "gateway", about four for "graph", twelve for "all". What has a target is shown
-    beside it, met or not.
+    A minute for "recommend" and for "gateway", about four for "graph" and for "build", sixteen for "all". What has a
+    target is shown beside it, met or not.
 
     Example: tandem bench recommend --json
     Example: tandem bench recommend --soak
@@ -60,6 +61,7 @@ def bench(
         "tag": lambda: _tag(place, config, as_json),
         "gateway": lambda: _gateway(place, config, as_json, engine),
         "graph": lambda: _graph(workspace, largest, as_json),
+        "build": lambda: _build(as_json),
     }
     reports = {name: run() for name, run in runs.items() if what in ("all", name)}
     if as_json:
@@ -97,6 +99,16 @@ def _recommend(workspace: Path, config: Path | None, as_json: bool, parts: list[
         report = bench_recommend(Workspace(workspace), read_settings(config).serve_config(), progress, parts)
     if not as_json:
         show_report(report)
+    return report
+
+
+def _build(as_json: bool) -> dict[str, Any]:
+    from cli.buildbench import bench_build, show_build
+
+    with progress_bar("bench", as_json) as progress:
+        report = bench_build(progress)
+    if not as_json:
+        show_build(report)
     return report
 
 

@@ -329,7 +329,7 @@ def test_overload_is_refused_and_hangs_nobody(llm: Server) -> None:
 # --- the command line against it -------------------------------------------------------------------------------------
 
 
-def tandem(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+def tandem(server: Server, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
     options = ("--workspace", str(server.workspace), "--target", server.target)
     return subprocess.run(
@@ -338,9 +338,18 @@ def tandem(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         check=False,
     )
+
+
+def test_service_and_backfill_answer_what_an_offline_computation_does(server: Server) -> None:
+    """Over the wire, at random users and times: `tandem evaluate parity` as people run it."""
+    done = tandem(server, "evaluate", "parity", "--requests", "10", "--json", timeout_s=300.0)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["differences"] == []
+    assert min(report["scores"], report["values"]) > 0
 
 
 def test_commands_print_json_for_scripts(server: Server, households: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -112,10 +113,16 @@ def test_a_shop_of_a_hundred_items_without_texts_learns_its_staples(tmp_path: Pa
     train(workspace, CONFIG, None)
     current, _ = release.read(workspace.releases)
     assert current.repeats
-    system, repeats = system_of(workspace, CONFIG)
-    result = evaluate_ranking(workspace, system, repeats=repeats, tuning_targets=100)
+    # As people ask for it: one JSON object on standard output, of the shape that scripts read.
+    done = CliRunner().invoke(app, ["evaluate", "ranking", "--json", "--workspace", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
     found = result["models"]
     assert found["tandem"]["recall@10"] > 0.7 > found["g-topfreq"]["recall@10"], found
+    assert found["tandem"].keys() >= {"ndcg@10", "recall@10", "phr@10"}
+    assert result["gain"]["best_baseline"] in found
+    assert result["gain"]["ndcg@10"].keys() >= {"mean", "low", "high"}
+    assert (workspace.root / "reports" / "ranking.html").is_file()
 
 
 def test_training_asks_the_llm_of_the_settings_through_the_gateway(tmp_path: Path) -> None:

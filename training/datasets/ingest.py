@@ -170,9 +170,10 @@ def _config(
 def _label(sources: Sources, attributes: dict[str, AttributeKind], findings: Findings) -> str | None:
     label = sources.label_column
     if label == AUTO:
-        return "category" if attributes.get("category") in ("categorical", "list") else None
-    if label is not None and attributes.get(label) not in ("categorical", "list"):
-        usable = [name for name, kind in attributes.items() if kind != "numeric"]
+        return "category" if attributes.get("category") == "categorical" else None
+    if label is not None and attributes.get(label) != "categorical":
+        # A certificate is about one label an item: which of several would be the right one?
+        usable = [name for name, kind in attributes.items() if kind == "categorical"]
         found = f"is {attributes[label]}" if label in attributes else "is no attribute of the items"
         findings.problem(
             sources.dataset, f"label column '{label}' {found}. Choose one of {', '.join(usable) or 'none'}"

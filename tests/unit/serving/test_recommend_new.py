@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import uuid
 from dataclasses import dataclass, field, replace
@@ -10,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.schema import RANKING_NAMES
+from features.schema import RANKING_NAMES, schema_hash
 from features.workspace import Workspace
 from models import release
 from models.errors import ArtifactMismatch, EngineUnavailable
 from models.ports import Contribution, FloatMatrix, FloatVector
 from serving.config import ServeConfig
-from serving.load import DISCOVERY, Trees, load_services
+from serving.load import DISCOVERY, RANKER, Trees, load_services
 from serving.messages import Recommendation, RecommendedItem
 from serving.pipeline import record_events
 from serving.scorers import LocalScorer
@@ -202,8 +204,24 @@ async def test_the_ranker_of_new_items_is_loaded_with_the_release(
     assert len(watched.asked) == 1
 
 
-def test_a_ranker_of_other_features_stops_the_start(copied: tuple[Workspace, Path]) -> None:
+@pytest.mark.parametrize("name", [RANKER, DISCOVERY])
+def test_a_ranker_of_other_features_stops_the_start(copied: tuple[Workspace, Path], name: str) -> None:
     workspace, folder = copied
-    small_ranker(schema="another").save(folder / DISCOVERY)
-    with pytest.raises(ArtifactMismatch, match="schema"):
+    shutil.rmtree(folder / name, ignore_errors=True)
+    small_ranker(schema="another").save(folder / name)
+    with pytest.raises(ArtifactMismatch, match=r"schema.*'another'"):
+        load_services(workspace, ServeConfig(llm=None))
+
+
+def test_a_release_of_other_features_stops_the_start_and_names_both_and_the_remedy(
+    copied: tuple[Workspace, Path],
+) -> None:
+    workspace, folder = copied
+    file = folder / "release.json"
+    made = json.loads(file.read_text())
+    assert made["versions"]["feature_schema"] == schema_hash()
+    made["versions"]["feature_schema"] = "0123456789abcdef"
+    file.write_text(json.dumps(made))
+    expected = f"feature_schema '0123456789abcdef', this code runs '{schema_hash()}'. Run: tandem train"
+    with pytest.raises(ArtifactMismatch, match=re.escape(expected)):
         load_services(workspace, ServeConfig(llm=None))

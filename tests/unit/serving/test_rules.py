@@ -17,9 +17,11 @@ from graph.ports import Fact, KnowledgeGraph
 from models.text import product_view
 from serving.errors import InvalidRequest
 from serving.messages import Recommendation
+from serving.pipeline import record_events
 from serving.services import Services
 from tests.fakes import FakeLLM
 from tests.unit.serving.asking import ask, choosing, with_llm
+from tests.unit.serving.test_record import bought
 
 WORDS = (
     "",
@@ -155,6 +157,15 @@ async def test_rules_nothing_satisfies_leave_an_empty_answer_that_says_so(
         answer = await ask(services, user, profile=profile, avoid=("dairy",), require=("dairy",))
         assert answer.items == ()
         assert answer.shortfall.startswith("the rules leave 0 items")
+
+
+async def test_a_user_who_had_everything_is_told_so_and_not_that_rules_were(services: Services) -> None:
+    every = len(services.table)
+    now = services.config.data_end + 60
+    record_events(services, [bought("glutton", item, now) for item in services.table.item_ids])
+    answer = await ask(services, "glutton", k=10, new_only=True)
+    assert answer.items == ()
+    assert answer.shortfall == f"the catalog has {every} items; the user has events with {every} of them"
 
 
 async def test_words_of_a_known_user_forbid_too(services: Services, households: list[str], witness: Witness) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,32 @@ def test_only_purchases_count_where_there_are_any() -> None:
     assert protocol.had_sets(protocol.test).of(0).tolist() == [0, 1, 2]
     rated = [event(n, f"i{n}", START + n * DAY, f"s{n}", kind="rating") for n in range(4)]
     assert len(next_basket(to_frame(rated), ITEMS).test) == 1
+
+
+def test_what_was_rated_low_is_had_and_not_wanted() -> None:
+    """The median of these stars is 4: nobody wanted what they gave less, and all was seen."""
+    stars = [
+        ("i0", 1),
+        ("i1", 2),
+        ("i2", 3),
+        ("i3", 4),
+        ("i4", 5),
+        ("i5", 5),
+        ("i1", 5),
+        ("i2", 1),
+        ("i6", 5),
+        ("i7", 4),
+    ]
+    rated = [
+        replace(event(n, item, START + n // 2 * DAY, f"s{n // 2}", kind="rating"), value=float(value))
+        for n, (item, value) in enumerate(stars)
+    ]
+    protocol = next_basket(to_frame(rated), ITEMS)
+    wanted = [protocol.wanted_sets(part).of(0).tolist() for part in (protocol.train, protocol.valid, protocol.test)]
+    assert wanted == [[4, 5], [1], [6, 7]]
+    assert protocol.had_sets(protocol.test).of(0).tolist() == [0, 1, 2, 3, 4, 5]
+    # The first basket, of one and two stars, is no basket that anybody wanted.
+    assert protocol.had_sets(protocol.train).of(0).tolist() == [0, 1, 2, 3]
 
 
 def test_one_basket_a_user_has_no_next_basket_and_says_so_and_temporal_still_runs() -> None:
