@@ -88,6 +88,7 @@ def backfill_untagged(
     """
     from models import release
     from models.embedder import MiniLMEmbedder
+    from serving.review.queue import ReviewQueue
     from training.tagging.untagged import tag_untagged
 
     place = Workspace(workspace)
@@ -95,9 +96,13 @@ def backfill_untagged(
     current, _ = release.read(place.releases)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; name a new folder, or remove it")
-    promise = read_settings(config).train_config().tags
+    settings = read_settings(config)
+    promise = settings.train_config().tags
+    queue = ReviewQueue(place.review, settings.serve_config().review)
+    switched = frozenset(queue.switched())
+    queue.close()
     with progress_bar("backfill", as_json) as progress:
-        found = tag_untagged(place, promise, MiniLMEmbedder(), seed, progress)
+        found = tag_untagged(place, promise, MiniLMEmbedder(), seed, progress, review_only=switched.__contains__)
     _write_untagged(found, output, current.id)
     _print_untagged(found, promise.confidence, output, as_json)
 
@@ -119,13 +124,13 @@ def _write_untagged(found: Untagged, output: Path, release_id: str) -> None:
                 "tag": item.tag,
                 "probability": item.probability,
                 "verdict": item.verdict,
-                "decided_by": "guardrail" if item.warrant else "graph",
+                "decided_by": "graph" if item.facts or not item.warrant else "guardrail",
                 "sources": ["neighbours"],
                 "evidence_field": field,
                 "evidence_start": start,
                 "evidence_end": end,
                 "evidence_text": item.evidence_text if item.evidence else None,
-                "facts": [],
+                "facts": ["\n".join(proof.lines()) for proof in item.facts],
                 "reasons": [],
                 "certificate": certificate_row(item.warrant),
                 "attributes": [],

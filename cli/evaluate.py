@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.config import TrainConfig
     from training.finetune.pairs import Pair
     from training.tagging.llm_tuned import Tuning
+    from training.tagging.spent import Price
 
 DEFAULT_DATA = Path("../shared/data")
 
@@ -88,9 +89,9 @@ def evaluate(
         _evaluate_ranking(Workspace(workspace), read_settings(config).train_config(), as_json)
         return
     if what == "tags":
-        engine = _llm(Workspace(workspace), config) if llm else None
+        engine, price = _llm(Workspace(workspace), config) if llm else (None, None)
         tuning = _tuning(Workspace(workspace), config, dataset, llm, fine_tune_types) if fine_tune else None
-        _evaluate_tags(Workspace(workspace), dataset, data, engine, llm_sample, tuning, as_json)
+        _evaluate_tags(Workspace(workspace), dataset, data, engine, price, llm_sample, tuning, as_json)
         return
     from models import release
 
@@ -129,6 +130,7 @@ def _evaluate_tags(
     dataset: str,
     data: Path,
     engine: Callable[[], LLMEngine] | None,
+    price: Price | None,
     sample: int,
     tuning: Tuning | None,
     as_json: bool,
@@ -140,7 +142,9 @@ def _evaluate_tags(
         raise UsageError(f"there is no tag dataset {dataset!r}; choose from {', '.join(run.DATASETS)}, {run.ALL}")
     with progress_bar("evaluate tags", as_json) as progress:
         asked = Sample(sample, sample)
-        result = run.evaluate_tags(workspace, [dataset], progress, data, llm=engine, sample=asked, tuning=tuning)
+        result = run.evaluate_tags(
+            workspace, [dataset], progress, data, llm=engine, sample=asked, tuning=tuning, price=price
+        )
         page = report.write(workspace, result)
     if as_json:
         print(json.dumps(result, allow_nan=False))
@@ -150,16 +154,20 @@ def _evaluate_tags(
     console.print(f"report: {page}", highlight=False)
 
 
-def _llm(workspace: Workspace, config: Path | None) -> Callable[[], LLMEngine]:
-    """Makes the engine of the settings; nobody waits for an answer here, so that none is cut off."""
+def _llm(workspace: Workspace, config: Path | None) -> tuple[Callable[[], LLMEngine], Price]:
+    """Makes the engine of the settings, and what its tokens cost; nobody waits for an answer here, so that none is cut
+    off."""
     settings = read_settings(config)
     model = settings.train_config().llm
     if model is None:
         raise UsageError("--llm asks the LLM of the settings, which say llm = false: name one in [llm]")
-    from serving.patient import open_patient
+    from serving.patient import open_patient, price_per_1k
+    from training.tagging.spent import Price
 
+    serve = settings.serve_config()
     # As they come: what is measured is the LLM, not what the gateway makes of it.
-    return partial(open_patient, workspace, settings.serve_config(), model, "evaluate", judged=False, timeout_s=3_600.0)
+    opened = partial(open_patient, workspace, serve, model, "evaluate", judged=False, timeout_s=3_600.0)
+    return opened, Price(*price_per_1k(workspace, serve, model))
 
 
 def _tuning(workspace: Workspace, config: Path | None, dataset: str, llm: bool, types: int) -> Tuning:

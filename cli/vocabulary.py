@@ -42,6 +42,11 @@ def check(
     "definition" for an LLM, "column" where the catalog calls it otherwise. `attributes = FILE` under [train] lets Tag
     read them.
 
+    `labels = FILE` under [train] lets Tag know the labels by what it holds: an entry is a value of the catalog's label
+    column by its id, or by its name without regard to case. Names, synonyms, definition and examples then say what a
+    label means, an LLM reads its definition, labels that no item carries yet are proposed for people to accept, and an
+    accepted label implies its parents. It must not allow several labels an item.
+
     Example: tandem vocabulary check ../shared/data/openfoodfacts/labels.full.json.gz
     Example: tandem vocabulary check sizes.json --read "Olive oil, 2 x 500 ml"
     """

@@ -38,7 +38,10 @@ def judge_tags(
     graph: KnowledgeGraph, item_id: str, attributes: Mapping[str, str | None], tags: Sequence[str], source: str
 ) -> TagJudgement:
     """Judge proposed ``tags`` of a product with these attributes (see items.item_facts); ``source`` proposed them."""
-    proposed = [(Fact("proposed_tag", (item_id, tag)), source) for tag in tags]
+    knowledge = _knowledge(graph)  # type: ignore[arg-type]
+    above = {tag: _ways_up(knowledge.parents, tag) for tag in tags}
+    told = dict.fromkeys([*tags, *(wider for ways in above.values() for wider in ways)])
+    proposed = [(Fact("proposed_tag", (item_id, tag)), source) for tag in told]
     facts, by_words = item_facts(graph, item_id, attributes), item_id
     if any(attributes.get(name) for name in _SAID):
         # What the seller says a product is must not speak for a tag: the product's words do. They are read as a second
@@ -50,9 +53,10 @@ def judge_tags(
     if product.count("conflict"):  # seldom; cheaper than the question
         for fact in product.query(Fact("conflict", (item_id, "?tag"))):
             conflicts[fact.args[1]] = _with_message(graph.program, product.prove(fact))
+        conflicts = {**_of_narrower(product, conflicts, item_id, above), **conflicts}
+        conflicts = {tag: conflicts[tag] for tag in tags if tag in conflicts}
     contents = {fact.args[1] for fact in product.query(Fact("may_contain", (item_id, "?x")))}
     doubts: dict[str, Proof] = {}
-    knowledge = _knowledge(graph)  # type: ignore[arg-type]
     for tag in tags:
         if tag not in conflicts and (excluded := knowledge.excludes.get(tag, frozenset()) & contents):
             doubts[tag] = product.prove(Fact("may_contain", (item_id, min(excluded))))
@@ -63,7 +67,10 @@ def judge_tags(
     for tag in tags:
         if tag in conflicts:
             agreement[tag] = -1.0
-        elif contents & knowledge.contains.get(tag, frozenset()) or purposes & knowledge.serves.get(tag, frozenset()):
+        elif any(
+            contents & knowledge.contains.get(each, frozenset()) or purposes & knowledge.serves.get(each, frozenset())
+            for each in (tag, *above[tag])
+        ):
             agreement[tag] = 1.0
     return TagJudgement(agreement, conflicts, doubts)
 
@@ -78,6 +85,36 @@ def implied_tags(
     return {tag: proof for tag, proof in sorted(found.items()) if tag not in accepted}
 
 
+def _of_narrower(
+    product: KnowledgeGraph, conflicts: Mapping[str, Proof], item_id: str, above: Mapping[str, Mapping[str, str]]
+) -> dict[str, Proof]:
+    """What contradicts a wider category contradicts a tag below it, which would imply that category."""
+    found = {}
+    for tag, ways in above.items():
+        at = wider = next((each for each in ways if each in conflicts), tag)
+        if wider != tag:
+            way = []
+            while at != tag:
+                way.append(product.prove(Fact("category_within", (ways[at], at))))
+                at = ways[at]
+            rule = f"wider-conflict: {wider}, which {tag} is within, cannot be true"
+            premises = (conflicts[wider], *reversed(way))
+            found[tag] = Proof(Fact("conflict", (item_id, tag)), rule, "wider-conflict", premises)
+    return found
+
+
+def _ways_up(parents: Mapping[str, frozenset[str]], category: str) -> dict[str, str]:
+    """All wider categories, the nearest first, each with the one below it that leads there."""
+    ways: dict[str, str] = {}
+    level = [category]
+    while level:
+        steps = {wider: at for at in level for wider in sorted(parents.get(at, ())) if wider not in ways}
+        steps.pop(category, None)
+        ways |= steps
+        level = list(steps)
+    return ways
+
+
 def _with_message(program: Program, proof: Proof) -> Proof:
     rule = next((rule for rule in program.rules if rule.label == proof.rule), None)
     return replace(proof, rule=f"{rule.label}: {filled(rule, proof.fact.args)}") if rule else proof
@@ -85,17 +122,20 @@ def _with_message(program: Program, proof: Proof) -> Proof:
 
 @dataclass(frozen=True, slots=True)
 class _Knowledge:
-    """What a category contains and serves, what a diet excludes; nothing where an ontology has no such view."""
+    """What a category contains and serves, what a diet excludes, what a category is directly within; nothing where an
+    ontology has no such view."""
 
     contains: Mapping[str, frozenset[str]]
     serves: Mapping[str, frozenset[str]]
     excludes: Mapping[str, frozenset[str]]
+    parents: Mapping[str, frozenset[str]]
 
 
 # Graphs are immutable and hash by identity; a process has few, and a new one where a service asserts facts.
 @lru_cache(maxsize=4)
 def _knowledge(graph: KnowledgeGraph) -> _Knowledge:
-    return _Knowledge(*(_table(graph, name) for name in ("category_contains", "category_for", "diet_excludes")))
+    names = ("category_contains", "category_for", "diet_excludes", "category_within")
+    return _Knowledge(*(_table(graph, name) for name in names))
 
 
 def _table(graph: KnowledgeGraph, predicate: str) -> dict[str, frozenset[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from models import artifacts
+from models.meanings import Meaning, meanings_of, stems_of, text_of, vectors_of
 from models.ports import Embedder, FloatMatrix, VectorIndex
-from models.text import embedding_text, readable
+from models.text import embedding_text
+from models.vocabulary import Vocabulary
 
 KIND = "catalog"
 _BATCH = 2_048
@@ -31,7 +33,11 @@ class Catalog:
     ``texts`` [D] with unit ``vectors`` [D, d] behind ``index``; ``text_of_row`` int32 [n]. ``labels`` [L] with
     ``label_vectors`` [L, d]; ``label_of_row`` int32 [n], -1 where an item has none. ``attributes``: the columns whose
     values count as evidence for a label, with each row's code (int32 [n], -1 absent) and the values by code.
-    ``numbers``: of the texts, by text; ``names``: of the labels, by their readable names.
+    ``numbers``: of the texts, by text; ``names``: of the labels whose vector is of words alone, by these words.
+
+    With a vocabulary labels are the column's values, then its entries that no item carried in training; ``meanings``
+    are what it says of them, by label, and ``source`` is its name. ``stems``: the words of each name of a label, by
+    code.
     """
 
     texts: tuple[str, ...]
@@ -47,6 +53,20 @@ class Catalog:
     values: Mapping[str, tuple[str, ...]]
     numbers: Mapping[str, int]
     names: Mapping[str, int]
+    stems: tuple[tuple[frozenset[str], ...], ...] = ()
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def carried(self) -> npt.NDArray[np.bool_]:
+        """Whether an item has the label [L]."""
+        known = self.label_of_row[self.label_of_row >= 0]
+        return np.asarray(np.bincount(known, minlength=len(self.labels)) > 0)
+
+    @property
+    def wider(self) -> list[tuple[str, str]]:
+        """Labels and wider ones, as the vocabulary says."""
+        return [(label, parent) for label, meaning in self.meanings.items() for parent in meaning.parents]
 
     def rows(self, text: int) -> npt.NDArray[np.int64]:
         """Rows of the items that have this text."""
@@ -57,7 +77,9 @@ class Catalog:
         return self.numbers.get(text)
 
     def vector_of(self, text: str) -> FloatMatrix | None:
-        """The vector [d] that training gave a text of the catalog or a label's name; None for other words.
+        """The vector [d] that training gave a text of the catalog or a label's words; None for other words.
+
+        The mere name of a label that a vocabulary says more of is such other words: its vector is of all that is said.
 
         A vector made anew lies a little apart where another kind of processor makes it (see MiniLMEmbedder).
         """
@@ -75,8 +97,12 @@ class Catalog:
         embedder: Embedder,
         make_index: Callable[[FloatMatrix], VectorIndex],
         progress: Callable[[float], None] = lambda _: None,
+        vocabulary: Vocabulary | None = None,
     ) -> Catalog:
-        """Embed every distinct text and label of ``items`` (columns item_id, title, text and attributes)."""
+        """Embed every distinct text and label of ``items`` (columns item_id, title, text and attributes).
+
+        ``vocabulary``: what is known of the labels beside their names. Raises InvalidVocabulary as `meanings_of` does.
+        """
         full = [embedding_text(title, text) for title, text in items.select("title", "text").iter_rows()]
         texts = tuple(sorted(set(full)))
         code = {text: number for number, text in enumerate(texts)}
@@ -86,10 +112,13 @@ class Catalog:
             progress(min(1.0, (start + _BATCH) / len(texts)))
         vectors = np.concatenate(parts) if parts else np.empty((0, embedder.dimension), np.float32)
         labels, label_of_row = _codes(items[label_column]) if label_column else ((), np.full(len(items), -1, np.int32))
+        meanings: dict[str, Meaning] = {}
+        if vocabulary is not None:
+            own = {embedding_text(title, None).lower() for title in items["title"].unique().to_list()}
+            meanings = meanings_of(vocabulary, labels, own.union(text.lower() for text in texts))
+            labels = tuple(dict.fromkeys([*labels, *meanings]))
         label_vectors = (
-            embedder.embed([readable(label) for label in labels])
-            if labels
-            else np.empty((0, embedder.dimension), np.float32)
+            vectors_of(labels, meanings, embedder) if labels else np.empty((0, embedder.dimension), np.float32)
         )
         coded = {name: _codes(items[name]) for name in categorical if name != label_column}
         evidence = {name: value for name, value in coded.items() if is_evidence(value[1], label_of_row)}
@@ -103,6 +132,10 @@ class Catalog:
             label_of_row,
             {name: rows for name, (_, rows) in evidence.items()},
             {name: values for name, (values, _) in evidence.items()},
+            _named(labels, meanings),
+            stems_of(labels, meanings),
+            meanings,
+            vocabulary.name if vocabulary is not None else "",
         )
 
     def with_items(
@@ -140,6 +173,10 @@ class Catalog:
                 for name, codes in self.attributes.items()
             },
             self.values,
+            self.names,
+            self.stems,
+            self.meanings,
+            self.source,
         )
 
     def save(self, folder: Path, facts: Mapping[str, object]) -> None:
@@ -151,7 +188,10 @@ class Catalog:
             np.save(where / "label_of_row.npy", self.label_of_row, allow_pickle=False)
             for number, codes in enumerate(self.attributes.values()):
                 np.save(where / f"attribute_{number}.npy", codes, allow_pickle=False)
-            names = {"texts": self.texts, "labels": self.labels, "values": dict(self.values)}
+            names: dict[str, object] = {"texts": self.texts, "labels": self.labels, "values": dict(self.values)}
+            if self.meanings:
+                rows = {label: meaning.to_row() for label, meaning in self.meanings.items()}
+                names["vocabulary"] = {"name": self.source, "labels": rows}
             (where / "names.json").write_text(json.dumps(names))
 
         artifacts.save(folder, KIND, facts, write)
@@ -162,6 +202,10 @@ class Catalog:
         artifacts.load(folder, KIND)
         names = json.loads((folder / "names.json").read_text())
 
+        told = names.get("vocabulary", {"name": "", "labels": {}})
+        labels = tuple(names["labels"])
+        meanings = {label: Meaning.from_row(row) for label, row in told["labels"].items()}
+
         def array(name: str) -> npt.NDArray[np.int32]:
             return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
 
@@ -170,11 +214,15 @@ class Catalog:
             np.load(folder / "vectors.npy", allow_pickle=False),
             load_index(folder / "texts.faiss"),
             array("text_of_row"),
-            tuple(names["labels"]),
+            labels,
             np.load(folder / "label_vectors.npy", allow_pickle=False),
             array("label_of_row"),
             {name: array(f"attribute_{number}") for number, name in enumerate(names["values"])},
             {name: tuple(values) for name, values in names["values"].items()},
+            _named(labels, meanings),
+            stems_of(labels, meanings),
+            meanings,
+            told["name"],
         )
 
 
@@ -188,6 +236,10 @@ def _assemble(
     label_of_row: npt.NDArray[np.int32],
     attributes: Mapping[str, npt.NDArray[np.int32]],
     values: Mapping[str, tuple[str, ...]],
+    names: Mapping[str, int],
+    stems: tuple[tuple[frozenset[str], ...], ...],
+    meanings: Mapping[str, Meaning],
+    source: str,
 ) -> Catalog:
     order = np.argsort(text_of_row, kind="stable")
     starts = np.searchsorted(text_of_row[order], np.arange(len(texts) + 1))
@@ -204,8 +256,20 @@ def _assemble(
         attributes,
         values,
         {text: number for number, text in enumerate(texts)},
-        {readable(label): number for number, label in enumerate(labels)},
+        names,
+        stems,
+        meanings,
+        source,
     )
+
+
+def _named(labels: Sequence[str], meanings: Mapping[str, Meaning]) -> dict[str, int]:
+    """Labels whose vector is the embedding of these very words: those with examples are of more."""
+    return {
+        text_of(label, meaning): number
+        for number, label in enumerate(labels)
+        if (meaning := meanings.get(label)) is None or not meaning.examples
+    }
 
 
 def _codes(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:

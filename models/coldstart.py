@@ -207,7 +207,8 @@ def describe(catalog: Catalog, embedder: Embedder, text: str, wants: Sequence[st
     # A phrase that is near everything ("two adults") should not decide: what counts is how much nearer than usual.
     centred = similarity - similarity.mean(axis=0) if len(similarity) else similarity
     best = centred.max(axis=1) if len(centred) else np.zeros(0)
-    order = np.lexsort((np.arange(len(best)), -best))
+    # Labels of a vocabulary that nothing is sold under have nothing to show.
+    order = np.lexsort((np.arange(len(best)), -best, ~catalog.carried))
     found, near = catalog.index.search(vectors[:-1], min(TEXTS, len(catalog.texts)))
     texts: dict[int, float] = {}
     for some, similarities in zip(found, near):

@@ -126,14 +126,15 @@ class TagPolicy:
     """Verdicts under a release's certificates.
 
     ``certificates``: by what there was to go by. ``groups``: by label. ``required``: attributes an item must name for
-    "attributes". ``review_only``: whether a group is switched to review (the audit does); asked for every tag that
-    would be accepted, so it must be quick and never raise.
+    "attributes". ``unseen``: labels that no item had in training. ``review_only``: whether a group is switched to
+    review (the audit does); asked for every tag that would be accepted, so it must be quick and never raise.
     """
 
     certificates: Mapping[Evidence, Certificate]
     groups: Mapping[str, str]
     required: tuple[str, ...]
     reject_below: float
+    unseen: frozenset[str] = frozenset()
     review_only: Callable[[str], bool] = field(default=_nobody)
 
     def group_of(self, label: str) -> str:
@@ -156,14 +157,16 @@ class TagPolicy:
         group = self.group_of(label)
         certificate = self.certificates[evidence]
         certified, bound = certificate.of(group)
-        reason = self._against(group, certified, bound, score, best)
+        reason = self._against(label, group, certified, bound, score, best)
         config = certificate.config
         warrant = Warrant(group, certified, evidence, score, config.precision, config.confidence, bound, reason)
         if not reason:
             return "accept", warrant
         return ("reject" if probability < self.reject_below else "review"), warrant
 
-    def _against(self, group: str, certified: str, bound: Bound, score: float, best: bool) -> str:
+    def _against(self, label: str, group: str, certified: str, bound: Bound, score: float, best: bool) -> str:
+        if label in self.unseen:
+            return f"no item of the catalog was {label} in training: there is no gold that could show when it is right"
         if bound.threshold == inf:
             return f"{_shown(group, certified)} cannot accept: {bound.reason}"
         if not best:
@@ -181,6 +184,7 @@ class TagPolicy:
             "groups": dict(self.groups),
             "required": list(self.required),
             "reject_below": self.reject_below,
+            "unseen": sorted(self.unseen),
         }
 
     @staticmethod
@@ -193,6 +197,7 @@ class TagPolicy:
                 {str(label): str(group) for label, group in value["groups"].items()},
                 tuple(str(name) for name in value["required"]),
                 float(value["reject_below"]),
+                frozenset(str(label) for label in value.get("unseen", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactMismatch(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -15,10 +16,11 @@ from numba import njit
 
 from models.catalog import Catalog
 from models.llm.spans import span_logprob, string_values
+from models.meanings import choice_line
 from models.neutral import neutralize
 from models.ports import FloatMatrix, LLMRequest, LLMResult
 from models.prompts import Prompt
-from models.text import embedding_text, readable, words
+from models.text import embedding_text, words
 
 NEIGHBOURS: Final = 32
 BY_VOTE: Final = 8
@@ -26,6 +28,9 @@ BY_NAME: Final = 4
 LLM_CHOICES: Final = 10
 """Labels shown to the LLM: few enough that a small model reads them all."""
 LLM_TAGS: Final = 2
+EXAMPLES: Final = 4
+"""Tagged texts shown to the LLM: every token of them is read on a CPU."""
+_EXAMPLE_CHARS: Final = 60
 KNOWN_FROM: Final = 0.9995
 """Similarity from which on an item's words are those of a catalog text: inner products of one text with itself differ
 in last bits."""
@@ -61,6 +66,14 @@ _LLM_ANSWERED: Final = 15
 _OF_LLM: Final = slice(16, 18)
 _UNNAMED: Final = 0.5
 _TOKEN: Final = re.compile(r"[A-Za-z0-9]+")
+_FILLER: Final = words("a an and as at by for from in is it of on or our that the this to with you your")
+"""Words that two texts share whatever they are about."""
+_COMMON: Final = 0.1
+_COMMON_TEXTS: Final = 20
+_READ: Final = 500
+"""Words in more than this share of a catalog's texts, and in so many of the texts read for that, say nothing either."""
+Span = tuple[str, int, int]
+"""Field of an item (title or text), and where in it words begin and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +153,21 @@ def _smoothed(
     return shares
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A tagged text of the catalog: its words, and the label that most of its items carry (of equals the first)."""
+
+    text: str
+    label: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
-    """What the index says of an item: its nearest texts, the labels they vote for, and the labels' own names."""
+    """What the index says of an item: its nearest texts, the labels they vote for, and the labels' own names.
+
+    ``examples``: the nearest texts, nearest first. ``label_texts``: of each label that has a vote the nearest text that
+    an item of this label has. Both are of the items that the counts know, and of no other.
+    """
 
     item: TagItem
     votes: Mapping[int, float]
@@ -154,6 +179,8 @@ class Retrieved:
     by_name: frozenset[int]
     vector: npt.NDArray[np.float32]
     """The item's words, embedded: [d] of norm 1."""
+    examples: tuple[Example, ...]
+    label_texts: Mapping[int, str]
 
     @property
     def known(self) -> bool:
@@ -187,7 +214,7 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
     # Where each neighbour's labels lie, one run after the other.
     at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
     totals = np.add.reduceat(many[at], np.cumsum(sizes) - sizes) if len(at) else np.empty(0)
-    labels, place = np.unique(by_text[at], return_inverse=True)
+    labels, first, place = np.unique(by_text[at], return_index=True, return_inverse=True)
     weight = np.repeat(np.exp(_SHARPNESS * (near - best)), sizes) * many[at] / np.repeat(totals, sizes)
     shares = np.bincount(place, weight, len(labels))
     nearest = np.full(len(labels), -1.0)
@@ -196,11 +223,30 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
     votes = dict(zip(codes, (shares / (shares.sum() or 1.0)).tolist()))
     label_best = dict(zip(codes, nearest.tolist()))
     label_neighbours = dict(zip(codes, np.bincount(place, minlength=len(labels)).tolist()))
+    label_texts = dict(zip(codes, (catalog.texts[text] for text in np.repeat(texts, sizes)[first].tolist())))
+    examples = tuple(Example(catalog.texts[text], _commonest(counts, text)) for text in texts[:EXAMPLES].tolist())
     names = _settled(catalog.label_vectors @ vector)
     by_vote = sorted(votes, key=lambda label: (-votes[label], label))[:BY_VOTE]
     by_name = np.lexsort((np.arange(len(names)), -names))[:BY_NAME].tolist()
     proposed = tuple(dict.fromkeys([*by_vote, *by_name]))
-    return Retrieved(item, votes, label_best, label_neighbours, best, names, proposed, frozenset(by_name), vector)
+    return Retrieved(
+        item,
+        votes,
+        label_best,
+        label_neighbours,
+        best,
+        names,
+        proposed,
+        frozenset(by_name),
+        vector,
+        examples,
+        label_texts,
+    )
+
+
+def _commonest(counts: LabelCounts, text: int) -> int:
+    labels, many = counts.of_text(text)
+    return int(labels[np.argmax(many)])
 
 
 def _settled(similarity: FloatMatrix) -> npt.NDArray[np.float64]:
@@ -223,10 +269,21 @@ def prompt(template: Prompt, catalog: Catalog, found: Retrieved) -> LLMRequest |
             "title": neutralize(item.title)[:300],
             "text": neutralize(item.text)[:600] or "-",
             "attributes": "; ".join(f"{name}: {value}" for name, value in pairs)[:300] or "-",
-            "choices": "\n".join(f"- {choice}" for choice in choices),
+            "examples": told_examples((each.text, catalog.labels[each.label]) for each in found.examples),
+            "choices": "\n".join(choice_line(choice, catalog.meanings.get(choice)) for choice in choices),
         },
         schema=choice_schema("tags", choices, LLM_TAGS),
     )
+
+
+def told_examples(examples: Iterable[tuple[str, str]]) -> str:
+    """Tagged texts with their labels as an LLM reads them, a line each; "-" without any.
+
+    Each text is made harmless before it is cut or joined: a catalog's words are sellers' too. A label stands there
+    letter by letter, as among the choices: it is what is to be answered.
+    """
+    lines = [f"- {neutralize(text)[:_EXAMPLE_CHARS].rstrip()} => {label}" for text, label in examples]
+    return "\n".join(lines) or "-"
 
 
 def choice_schema(field_name: str, choices: Sequence[str], most: int) -> dict[str, object]:
@@ -286,10 +343,10 @@ def evidence(
     name_rank[np.argsort(-found.names, kind="stable")] = np.arange(len(found.names))
     matrix[:, 6] = found.names[codes]
     matrix[:, 7] = name_rank[codes]
-    stems = vocabulary(catalog.labels).stems
     title = words(embedding_text(found.item.title, found.item.text))
-    shared = np.array([len(title & stems[label]) for label in labels])
-    of_name = np.array([len(stems[label]) for label in labels])
+    names = [_said_best(catalog.stems[label], title) for label in labels]
+    shared = np.array([len(title & stems) for stems in names])
+    of_name = np.array([len(stems) for stems in names])
     matrix[:, 8] = shared / np.maximum(1, len(title) + of_name - shared)
     matrix[:, 9] = shared / np.maximum(1, of_name)
     matrix[:, 10] = np.log(counts.prior[codes])
@@ -332,36 +389,99 @@ def attribute_codes(catalog: Catalog, item: TagItem) -> dict[str, int]:
     return {name: _code(catalog.values[name], item.attributes.get(name)) for name in list(catalog.attributes)[:3]}
 
 
+def _said_best(names: tuple[frozenset[str], ...], title: frozenset[str]) -> frozenset[str]:
+    """The words of the name that the title says most of; of equals the first, which is the label's own."""
+    return names[0] if len(names) == 1 else max(names, key=lambda stems: len(title & stems) / max(1, len(stems)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """What is looked up of a catalog's labels: the code of each, and the words of its name by code."""
+    """What is looked up of a catalog's labels: the code of each."""
 
     codes: Mapping[str, int]
-    stems: tuple[frozenset[str], ...]
 
 
 @lru_cache(maxsize=4)
 def vocabulary(labels: tuple[str, ...]) -> Vocabulary:
     """Made once for a catalog: its labels never change while it is served."""
-    return Vocabulary(
-        {label: code for code, label in enumerate(labels)}, tuple(words(readable(label)) for label in labels)
-    )
+    return Vocabulary({label: code for code, label in enumerate(labels)})
 
 
-def word_spans(item: TagItem) -> dict[str, tuple[str, int, int]]:
-    """Field and characters of the first place of each word (see `models.text.words`), the title before the text."""
-    found: dict[str, tuple[str, int, int]] = {}
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemWords:
+    """Where an item's words (see `models.text.words`) stand: the first place of each, and all places in their order,
+    the title before the text."""
+
+    first: Mapping[str, Span]
+    places: Sequence[tuple[str, Span]]
+
+
+def word_spans(item: TagItem) -> ItemWords:
+    """The places of an item's words."""
+    first: dict[str, Span] = {}
+    places: list[tuple[str, Span]] = []
     for name, text in (("title", item.title), ("text", item.text)):
         for match in _TOKEN.finditer(text):
+            span = name, match.start(), match.end()
             for stem in words(match.group()):
-                found.setdefault(stem, (name, match.start(), match.end()))
-    return found
+                places.append((stem, span))
+                first.setdefault(stem, span)
+    return ItemWords(first, places)
 
 
-def evidence_span(spans: Mapping[str, tuple[str, int, int]], stems: frozenset[str]) -> tuple[str, int, int] | None:
-    """The first of an item's words (`word_spans`) that a label's name shares; None without one."""
-    shared = [spans[stem] for stem in stems if stem in spans]
-    return min(shared, key=lambda span: (span[0] != "title", span[1])) if shared else None
+@lru_cache(maxsize=1)  # of the catalog that is served
+def common_words(catalog: Catalog) -> frozenset[str]:
+    """See `filler`. Read again for a catalog that has grown: two milliseconds."""
+    return filler(catalog.texts)
+
+
+def filler(texts: Sequence[str]) -> frozenset[str]:
+    """Words that say nothing of a label: of English, and of phrases that these texts repeat ("National brand").
+
+    Judged by 500 texts that lie evenly among them.
+    """
+    read = [texts[at] for at in np.linspace(0, len(texts) - 1, min(_READ, len(texts)), dtype=np.int64).tolist()]
+    many = Counter(word for text in read for word in words(text))
+    least = max(_COMMON_TEXTS, _COMMON * len(read))
+    return _FILLER | {word for word, count in many.items() if count > least}
+
+
+def evidence_span(
+    spans: ItemWords, stems: frozenset[str], neighbour: str = "", nothing: frozenset[str] = _FILLER
+) -> Span | None:
+    """Where in an item's words (`word_spans`) a label shows: the first word that its name (``stems``) shares.
+
+    Without one, the longest run of words that ``neighbour`` has too: the nearest text that an item of this label has
+    (`Retrieved.label_texts`); in the title where it shares any, else in the text. None where nothing is shared but
+    numbers and words that say ``nothing`` (`filler`).
+    """
+    if shared := [spans.first[stem] for stem in stems if stem in spans.first]:
+        return min(shared, key=lambda span: (span[0] != "title", span[1]))
+    return _longest_run(spans.places, words(neighbour), nothing) if neighbour else None
+
+
+def _longest_run(places: Sequence[tuple[str, Span]], stems: frozenset[str], nothing: frozenset[str]) -> Span | None:
+    """The run of the title's words, or else the text's, all among ``stems``, with most letters; of equals the first.
+
+    Numbers and words that say ``nothing`` neither count nor begin or end a run.
+    """
+    best: Span | None = None
+    most = letters = 0
+    run: Span | None = None
+    for stem, (name, start, end) in places:
+        # A title says what a thing is; texts share phrases of packaging.
+        if best is not None and best[0] != name:
+            break
+        if stem not in stems:
+            run, letters = None, 0
+            continue
+        if stem in nothing or stem.isdigit():
+            continue
+        run = (name, run[1] if run is not None else start, end)
+        letters += end - start
+        if letters > most:
+            best, most = run, letters
+    return best
 
 
 def _code(values: Sequence[str], value: str | None) -> int:

@@ -154,13 +154,16 @@ def from_taxonomy(name: str, nodes: Mapping[str, Mapping[str, Any]], language: s
 def _node(label: str, node: Mapping[str, Any], language: str) -> Label:
     names = _spoken(node.get("name"))
     definitions = _spoken(node.get("description"))
-    synonyms = (word for words in (node.get("synonyms") or {}).values() for word in words or () if word)
+    synonyms: dict[str, list[str]] = node.get("synonyms") or {}
+    # Its own language first: who takes a few takes those.
+    languages = sorted(dict.fromkeys([*names, *synonyms]), key=lambda each: each != language)
+    called = (word for each in languages for word in (names.get(each), *(synonyms.get(each) or ())) if word)
     return Label(
         label,
         names.get(language) or next(iter(names.values()), label),
         tuple(node.get("parents") or ()),
         definitions.get(language) or next(iter(definitions.values()), ""),
-        tuple(dict.fromkeys([*names.values(), *synonyms])),
+        tuple(dict.fromkeys(called)),
     )
 
 

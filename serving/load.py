@@ -21,6 +21,7 @@ from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from graph import ontology
 from graph.properties import PropertyTable
+from graph.taxonomy import with_wider
 from models import release, tagging
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
@@ -93,13 +94,13 @@ def load_services(
     """
     catalog_config = workspace.config()
     current, folder = release.read(workspace.releases, llms.release if llms is not None else None)
-    graph = ontology.load(catalog_config.ontology)
+    rules = ontology.load(catalog_config.ontology)
     embedder = embedder or MiniLMEmbedder(threads=1)
     _check_versions(
         current,
         {
             "feature_schema": schema_hash(),
-            "graph": graph.version,
+            "graph": rules.version,
             "embedder": embedder.model_id,
         },
     )
@@ -113,6 +114,7 @@ def load_services(
     recorder = Recorder(SqliteEventLog(workspace.events), repository, repository.histories())
     recorder.push_pending()
     catalog = Catalog.load(folder / "catalog", load_index)
+    graph = with_wider(rules, catalog.wider, catalog.source)
     demand = Demand.load(folder / "demand.npz", catalog)
     desk = ReviewDesk(workspace.review, config.review)
     services = Services(

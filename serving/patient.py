@@ -105,6 +105,13 @@ def open_patient(
     return PatientEngine(engine, gateway, told, task, asyncio.Semaphore(together))
 
 
+def price_per_1k(workspace: Workspace, config: ServeConfig, model: LLMConfig) -> tuple[float, float]:
+    """What `open_patient` books for 1,000 tokens of a prompt and for 1,000 of an answer."""
+    placed = model.model_copy(update={"weights_dir": workspace.llm})
+    target = _alone(workspace, config, placed).targets[DEFAULT_TARGET]
+    return target.price_per_1k_prompt, target.price_per_1k_completion
+
+
 def _alone(workspace: Workspace, config: ServeConfig, model: LLMConfig) -> GatewayConfig:
     """The settings' gateway with one target, ``model``."""
     alone = GatewayConfig(

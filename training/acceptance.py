@@ -51,6 +51,10 @@ class Proposals:
         }
         return Proposals(**named)
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Proposals:
+        """Those that ``chosen`` [n] names."""
+        return Proposals(**{column.name: getattr(self, column.name)[chosen] for column in fields(Proposals)})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Firsts:
@@ -112,7 +116,8 @@ def certified(
     coded = {name: catalog.attributes[name] for name in list(catalog.attributes)[:3]}
     labelled = catalog.label_of_row >= 0
     usual = [name for name, codes in coded.items() if labelled.any() and (codes[labelled] >= 0).mean() >= _USUAL]
-    return TagPolicy(certificates, groups, tuple(usual), config.reject_below), figures
+    unseen = frozenset(label for label, carried in zip(catalog.labels, catalog.carried.tolist()) if not carried)
+    return TagPolicy(certificates, groups, tuple(usual), config.reject_below, unseen), figures
 
 
 def _certificate(config: TagConfig, learned: Firsts, gold: Firsts) -> Certificate:

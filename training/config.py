@@ -44,6 +44,11 @@ class TrainConfig(BaseModel):
     test_sessions: int = Field(default=5_000, ge=10)
     search: bool = True
     """Whether the regularization of the ranker's trees is chosen on validation or taken from ``ranker``."""
+    labels: Path | None = None
+    """A vocabulary (as ``tandem vocabulary check`` reads it) of the labels that Tag chooses from, one an item. Its
+    entries are the label column's values by id, else by name without regard to case. A value's names, definition and
+    examples then say what it means; entries that no item carries are proposed too, for people alone to accept; and an
+    accepted tag implies its parents. None knows the column's values and nothing more of them."""
     attributes: Path | None = None
     """A vocabulary (JSON) whose free attributes Tag shall read in products' words; None reads none."""
     item_tags: Path | None = None

@@ -111,6 +111,8 @@ async def build_examples(
     known = frozenset(split.unit[items["item_id"].is_in(sorted(taught)).to_numpy()].tolist()) if taught else frozenset()
     answers = await _ask(llm, llm_examples, catalog, template, learned, known, rng, progress)
     examples, facts = _proposals(catalog, graph, learned, answers, rng)
+    # Of a label that no item carries gold could only say "wrong", whatever it is to a product nobody has seen.
+    examples = examples.where(catalog.carried[examples.label])
     facts |= {"prompt": {template.name: template.version}, "seed": seed}
     held_out = None
     if len(gold):

@@ -24,18 +24,21 @@ from features.workspace import Workspace, WorkspaceConfig
 from graph import ontology
 from graph.ports import KnowledgeGraph
 from graph.properties import PropertyTable
+from graph.taxonomy import with_wider
 from models import release
 from models.catalog import Catalog
 from models.coldstart import Demand
 from models.embedder import MiniLMEmbedder
-from models.errors import ArtifactMismatch
+from models.errors import ArtifactMismatch, InvalidVocabulary
 from models.guardrail import Guardrail
 from models.index import create_index
 from models.llm import LLMConfig
+from models.meanings import meanings_of, read_labels
 from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
 from models.prompts.registry import PromptRegistry
 from models.text import catalog_view
+from models.vocabulary import Vocabulary
 from training import cold, evaluate, tags
 from training.acceptance import Proposals
 from training.config import TrainConfig
@@ -90,7 +93,8 @@ def train(
 
     ``open_llm`` opens the engine of ``config.llm``, None only where that is: engines are reached through the gateway,
     which training does not know.
-    Raises WorkspaceError where nothing was ingested, MissingExtra or EngineUnavailable where the LLM cannot be loaded.
+    Raises WorkspaceError where nothing was ingested, InvalidVocabulary where the settings name labels that are not this
+    catalog's, MissingExtra or EngineUnavailable where the LLM cannot be loaded.
     """
     if config.llm is not None and open_llm is None:
         raise ValueError("config.llm names an LLM and nothing opens it: give open_llm, or llm=None to train without")
@@ -99,6 +103,7 @@ def train(
     progress("reading events", 0.0)
     # What people said of an item's tag counts more than what the catalog says.
     items = with_gold(catalog_items(workspace), gold(workspace), catalog_config.label_column)
+    vocabulary = None if config.labels is None else _labels(config.labels, items, catalog_config.label_column)
     frame = load_events(workspace)
     events = event_arrays(frame, items)
     clock.lap("read")
@@ -109,12 +114,13 @@ def train(
     system, ranking = _fit_ranker(config, catalog_config, items, table, repeats, frame, progress)
     clock.lap("ranker")
     embedder = MiniLMEmbedder()
-    catalog = _build_catalog(catalog_config, items, embedder, progress)
+    catalog = _build_catalog(catalog_config, items, embedder, vocabulary, progress)
     clock.lap("index")
-    graph = ontology.load(catalog_config.ontology)
+    rules = ontology.load(catalog_config.ontology)
+    graph = with_wider(rules, catalog.wider, catalog.source)
     properties = item_properties(graph, catalog_config, items)
     clock.lap("graph")
-    facts = {"data_hash": catalog_config.data_hash, "graph": graph.version, "embedder": embedder.model_id}
+    facts = {"data_hash": catalog_config.data_hash, "graph": rules.version, "embedder": embedder.model_id}
     prompts = _prompts(workspace)
     tag_guard, cold_guard, llm_id = asyncio.run(
         _fit_guardrails(
@@ -175,7 +181,7 @@ def train(
     }
     written = release.write(
         workspace.releases,
-        versions(catalog_config, graph, embedder, llm_id, table, prompts),
+        versions(catalog_config, rules, embedder, llm_id, table, prompts),
         repeats,
         metrics,
         build,
@@ -293,7 +299,25 @@ def training_protocol(frame: pl.DataFrame, items: pl.DataFrame) -> Protocol:
     )
 
 
-def _build_catalog(config: WorkspaceConfig, items: pl.DataFrame, embedder: Embedder, progress: Progress) -> Catalog:
+def _labels(path: Path, items: pl.DataFrame, column: str | None) -> Vocabulary:
+    """The vocabulary of a file; that it fits the catalog is asked here, before minutes of fitting."""
+    made = read_labels(path)
+    if column is None:
+        raise InvalidVocabulary(
+            f"{path} says what labels mean, and this catalog has no label column; ingest it with --label-column, or "
+            "leave train.labels out"
+        )
+    meanings_of(made, items[column].cast(pl.String).drop_nulls().unique().sort().to_list())
+    return made
+
+
+def _build_catalog(
+    config: WorkspaceConfig,
+    items: pl.DataFrame,
+    embedder: Embedder,
+    vocabulary: Vocabulary | None,
+    progress: Progress,
+) -> Catalog:
     return Catalog.build(
         items,
         config.label_column,
@@ -301,6 +325,7 @@ def _build_catalog(config: WorkspaceConfig, items: pl.DataFrame, embedder: Embed
         embedder,
         create_index,
         lambda done: progress("index: embedding texts", done),
+        vocabulary,
     )
 
 

@@ -55,7 +55,7 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
         reasons = await judge.explain(np.ascontiguousarray(considered.matrix[order]), _REASONS)
         tags = _proposed(services, found, llm, considered, probability, decisions, order, reasons)
     with clock.stage("implications"):
-        tags += _implied(services, item_id, item, tags)
+        tags = _with_implied(services, item_id, item, considered, tags)
     with clock.stage("attributes") if services.values is not None else nullcontext():
         values = values_of(services, item, said)
     if llm is not None:
@@ -131,12 +131,13 @@ def _proposed(
     order: list[int],
     reasons: list[tuple[Contribution, ...]],
 ) -> list[ProposedTag]:
-    stems, spans = tagging.vocabulary(services.catalog.labels).stems, tagging.word_spans(found.item)
+    stems, spans = services.catalog.stems, tagging.word_spans(found.item)
+    nothing = tagging.common_words(services.catalog)
     tags = []
     for at, why in zip(order, reasons):
         label, decision = considered.labels[at], decisions[at]
         logprob = llm.logprobs[llm.labels.index(label)] if llm and label in llm.labels else None
-        span = tagging.evidence_span(spans, stems[label])
+        span = tagging.evidence_span(spans, frozenset().union(*stems[label]), found.label_texts.get(label, ""), nothing)
         text = ""
         if span is not None:
             text = (found.item.title if span[0] == "title" else found.item.text)[span[1] : span[2]]
@@ -169,17 +170,34 @@ def _sources(found: Retrieved, llm: LLMTags | None, label: int) -> tuple[str, ..
     return tuple(sources)
 
 
-def _implied(services: Services, item_id: str, item: TagItem, tags: list[ProposedTag]) -> list[ProposedTag]:
-    """What follows from the accepted tag, as certain as it is and under its certificate."""
+def _with_implied(
+    services: Services, item_id: str, item: TagItem, considered: Considered, tags: list[ProposedTag]
+) -> list[ProposedTag]:
+    """With what follows from the accepted tag, as certain as it is and under its certificate.
+
+    A wider label may be a candidate itself, about which nobody is sure; then what follows stands in its place.
+    """
     accepted = next((tag for tag in tags if tag.verdict == "accept"), None)
     if accepted is None:
-        return []
+        return tags
     view = product_view(item.title, item.text, item.attributes)
     view.pop("category", None)
-    known = {tag.tag for tag in tags}
+    judged = considered.judged
     proofs = implied_tags(services.graph, item_id, view, [accepted.tag], "guardrail")
-    return [
-        ProposedTag(name, accepted.probability, "accept", ("graph",), "graph", facts=(proof,), warrant=accepted.warrant)
+    implied = [
+        ProposedTag(
+            name,
+            accepted.probability,
+            "accept",
+            ("graph",),
+            "graph",
+            accepted.evidence,
+            (proof,),
+            evidence_text=accepted.evidence_text,
+            warrant=accepted.warrant,
+        )
         for name, proof in proofs.items()
-        if name not in known
+        if name not in judged.conflicts and name not in judged.doubts
     ]
+    follows = {tag.tag for tag in implied}
+    return [*(tag for tag in tags if tag.tag not in follows), *implied]

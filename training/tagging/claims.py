@@ -13,14 +13,15 @@ from math import ceil, inf
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from models.certify import POOLED, Bound, Certificate, CertifyConfig, certify, least_errorless, lower_bound
+from training.metrics import Interval
 from training.tagging import scores
 from training.tagging.kernels import IntArray
 from training.tagging.learners import FloatArray
 from training.tagging.resplits import broken, together
 from training.tagging.scores import BoolArray
+from training.tagging.spent import Spent, per_item
 
 PRECISIONS: Final = (0.9, 0.95, 0.98)
 START_UNITS: Final = 2.1
@@ -31,14 +32,17 @@ of OA-Mine's training titles). The scores alone decide, not their gold."""
 MEASURES: Final = {
     "accuracy": "share of products whose tags with a probability of one half or more are exactly the gold ones",
     "precision, recall": "of tags with a probability of one half or more, over all products",
+    "recall_seen, recall_unseen": "recall of gold values that training titles of the category have, and of the others",
+    "named_seen, named_unseen": "the same of whatever is proposed, however improbable",
     "coverage@p": "share of the gold tags that are accepted (and right) under the certificate",
     "precision@p": "share of the accepted tags that are right, with an interval over clusters; not certified",
     "unit_precision@p": "share of the products with accepted tags whose accepted tags are all right: the certified one",
     "new_clusters@p": "the same for products of a brand that has none in training, for which nothing is promised",
     "aurc, augrc": "of each product's surest tag",
     "ece, brier": "of all proposed tags",
-    "latency_ms": "processor time of one item among many, once everything is fitted, on one thread",
-    "cost": "money for tokens, per item; models in this process cost none",
+    "latency_ms": "processor time of one item among many, once everything is fitted, on one thread; of an LLM the "
+    "share of the time in which answers were generated, all answers to the item together",
+    "cost": "tokens per item times the settings' price of the LLM; 0 for a model in this process, and without an LLM",
 }
 
 
@@ -87,16 +91,24 @@ class ClaimOutcome:
     recall: float
     seconds: float | None
     resplit: Mapping[str, Any]
+    spent: Spent | None = None
 
 
 def outcome(
-    method: str, seed: int, test: IntArray, held: Claims, asked: Claims, recall: float, seconds: float | None
+    method: str,
+    seed: int,
+    test: IntArray,
+    held: Claims,
+    asked: Claims,
+    recall: float,
+    seconds: float | None,
+    spent: Spent | None = None,
 ) -> ClaimOutcome:
     """``held``: claims of the training units, each by models without its gold. ``seconds``: per unit asked, if
-    timed."""
+    timed. ``spent``: what an LLM's answers took, of the units of both."""
     certificates = {precision: certify_units(held, precision) for precision in PRECISIONS}
     return ClaimOutcome(
-        method, seed, test, asked, certificates, certify_tags(held, 0.95), recall, seconds, resplit(held)
+        method, seed, test, asked, certificates, certify_tags(held, 0.95), recall, seconds, resplit(held), spent
     )
 
 
@@ -153,10 +165,18 @@ def _config(falling: FloatArray, precision: float) -> CertifyConfig:
 
 
 def summary(
-    labels: Sequence[str], clusters: IntArray, outcomes: Sequence[ClaimOutcome], system: Sequence[str], seed: int = 7
+    labels: Sequence[str],
+    clusters: IntArray,
+    outcomes: Sequence[ClaimOutcome],
+    system: Sequence[str],
+    seed: int = 7,
+    slices: Mapping[str, BoolArray] | None = None,
 ) -> dict[str, Any]:
     """The numbers of a dataset by method. ``clusters`` int [units of the dataset]: who is drawn together in the
-    bootstrap (a brand); ``system``: the methods whose gain over each other one is given."""
+    bootstrap (a brand); ``system``: the methods whose gain over each other one is given. ``slices``: gold tags by name
+    [units of the dataset, tags], of each of which the recall is told, as ``recall_NAME``, and as
+    ``named_NAME`` that of all proposals, however improbable: an LLM's are, whose values are of many tokens."""
+    slices = slices or {}
     methods: dict[str, list[ClaimOutcome]] = {}
     for found in outcomes:
         methods.setdefault(found.method, []).append(found)
@@ -168,9 +188,14 @@ def summary(
         "gold": float(np.mean([found.claims.gold.sum() for found in first])),
         "seeds": list(dict.fromkeys(found.seed for found in first)),
         "measures": MEASURES,
-        "methods": {name: _method(labels, clusters, found, seed) for name, found in methods.items()},
+        "slices": {name: int(np.mean([has[found.test].sum() for found in first])) for name, has in slices.items()},
+        "methods": {name: _method(labels, clusters, found, seed, slices) for name, found in methods.items()},
         "gain": {
-            own: {name: _gain(clusters, methods[own], found, seed) for name, found in methods.items() if name != own}
+            own: {
+                name: _gain(clusters, methods[own], found, seed, slices)
+                for name, found in methods.items()
+                if name != own
+            }
             for own in system
             if own in methods
         },
@@ -200,7 +225,13 @@ def pooled(
     return whole
 
 
-def _method(labels: Sequence[str], clusters: IntArray, outcomes: Sequence[ClaimOutcome], seed: int) -> dict[str, Any]:
+def _method(
+    labels: Sequence[str],
+    clusters: IntArray,
+    outcomes: Sequence[ClaimOutcome],
+    seed: int,
+    slices: Mapping[str, BoolArray],
+) -> dict[str, Any]:
     cluster = np.concatenate([clusters[found.test] for found in outcomes])
     probability = np.concatenate([found.claims.probability for found in outcomes])
     right = np.concatenate([found.claims.right for found in outcomes])
@@ -208,9 +239,10 @@ def _method(labels: Sequence[str], clusters: IntArray, outcomes: Sequence[ClaimO
     given, hits = _counts(outcomes, [0.5] * len(outcomes))
     exact = ((given == hits) & (hits == gold)).astype(np.float64)
     ones = np.ones(len(gold))
-    surest, surest_right = _surest(outcomes)
+    surest, surest_right, _ = _surest(outcomes)
     timed = [found.seconds for found in outcomes if found.seconds is not None]
     precision, recall = scores.ratio(hits, given, cluster, seed), scores.ratio(hits, gold, cluster, seed)
+    sure = _resampled(clusters, outcomes, seed)
     result: dict[str, Any] = {
         "accuracy": float(exact.mean()),
         "precision": precision.to_dict()["mean"],
@@ -222,6 +254,7 @@ def _method(labels: Sequence[str], clusters: IntArray, outcomes: Sequence[ClaimO
         "candidate_recall": float(np.mean([found.recall for found in outcomes])),
         "latency_ms": 1_000.0 * float(np.mean(timed)) if timed else None,
         "cost": 0.0,
+        **per_item(found.spent for found in outcomes),
         "certificate_test": together([found.resplit for found in outcomes]),
         "reliability": scores.reliability(probability, right),
         "risk_coverage": scores.curve(surest, surest_right) if len(surest) else [],
@@ -235,8 +268,13 @@ def _method(labels: Sequence[str], clusters: IntArray, outcomes: Sequence[ClaimO
             "accuracy": scores.ratio(exact, ones, cluster, seed).to_dict(),
             "precision": precision.to_dict(),
             "recall": recall.to_dict(),
+            **{name: span.to_dict() for name, span in sure.items()},
         },
     }
+    for name, has in slices.items():
+        for told, least in ((f"recall_{name}", 0.5), (f"named_{name}", 0.0)):
+            span = scores.ratio(*_within(outcomes, has, least), cluster, seed).to_dict()
+            result["intervals"][told], result[told] = span, span["mean"]
     result["new_clusters@0.95"] = _new_clusters(clusters, outcomes)
     for level in PRECISIONS:
         kept, true = _counts(outcomes, [found.certificates[level].threshold() for found in outcomes])
@@ -276,15 +314,42 @@ def _counts(outcomes: Sequence[ClaimOutcome], thresholds: Sequence[float]) -> tu
     return np.concatenate(kept), np.concatenate(true)
 
 
-def _surest(outcomes: Sequence[ClaimOutcome]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Probability of each unit's surest tag and whether it is right; a unit without a proposal has neither."""
-    best, right = [], []
+def _within(outcomes: Sequence[ClaimOutcome], has: BoolArray, least: float = 0.5) -> tuple[FloatArray, FloatArray]:
+    """By unit of all outcomes the gold tags of a slice whose probability is ``least`` or more, and how many there
+    are."""
+    hits, gold = [], []
+    for found in outcomes:
+        own = has[found.test]
+        claims = found.claims
+        hits.append(claims.count((claims.probability >= least) & claims.right & own[claims.unit, claims.tag]))
+        gold.append(own.sum(axis=1).astype(np.float64))
+    return np.concatenate(hits), np.concatenate(gold)
+
+
+def _surest(outcomes: Sequence[ClaimOutcome]) -> tuple[FloatArray, BoolArray, IntArray]:
+    """Probability of each unit's surest tag, whether it is right, and which unit of the dataset it is; a unit without a
+    proposal has none of them."""
+    best, right, unit = [], [], []
     for found in outcomes:
         order = np.lexsort((found.claims.probability, found.claims.unit))
         last = np.flatnonzero(np.diff(np.r_[found.claims.unit[order], found.claims.units]) != 0)
         best.append(found.claims.probability[order[last]])
         right.append(found.claims.right[order[last]])
-    return np.concatenate(best), np.concatenate(right)
+        unit.append(found.test[found.claims.unit[order[last]]])
+    return np.concatenate(best), np.concatenate(right), np.concatenate(unit)
+
+
+def _resampled(clusters: IntArray, outcomes: Sequence[ClaimOutcome], seed: int) -> dict[str, Interval]:
+    """Intervals over clusters: of the areas, for each unit's surest tag; of calibration, for all proposed tags."""
+    surest, surest_right, unit = _surest(outcomes)
+    probability = np.concatenate([found.claims.probability for found in outcomes])
+    right = np.concatenate([found.claims.right for found in outcomes])
+    owner = np.concatenate([found.test[found.claims.unit] for found in outcomes])
+    of_units, of_claims = scores.of_confidences(surest, surest_right), scores.of_confidences(probability, right)
+    return {
+        **scores.resampled({name: of_units[name] for name in ("aurc", "augrc")}, clusters[unit], seed),
+        **scores.resampled({name: of_claims[name] for name in ("brier", "ece")}, clusters[owner], seed),
+    }
 
 
 def _at(found: ClaimOutcome, level: float) -> dict[str, Any]:
@@ -325,9 +390,14 @@ def _only(found: ClaimOutcome, units: IntArray) -> ClaimOutcome:
 
 
 def _gain(
-    clusters: IntArray, system: Sequence[ClaimOutcome], other: Sequence[ClaimOutcome], seed: int
+    clusters: IntArray,
+    system: Sequence[ClaimOutcome],
+    other: Sequence[ClaimOutcome],
+    seed: int,
+    slices: Mapping[str, BoolArray],
 ) -> dict[str, Any]:
-    """System minus method on the units that both were asked about: gold tags accepted, and found at one half."""
+    """System minus method on the units that both were asked about: gold tags accepted, and found at one half, of each
+    slice too."""
     system, other = _shared(system, other)
     cluster = np.concatenate([clusters[found.test] for found in system])
     gold = np.concatenate([found.claims.gold for found in system]).astype(np.float64)
@@ -339,4 +409,12 @@ def _gain(
             parts.append(_counts(side, at)[1])
         return scores.gain(parts[0] - parts[1], gold, cluster, seed)
 
-    return {"recall": of(None), **{f"coverage@{level:g}": of(level) for level in PRECISIONS}}
+    def within(has: BoolArray) -> dict[str, Any]:
+        (first, wanted), (second, _) = _within(system, has), _within(other, has)
+        return scores.gain(first - second, wanted, cluster, seed)
+
+    return {
+        "recall": of(None),
+        **{f"recall_{name}": within(has) for name, has in slices.items()},
+        **{f"coverage@{level:g}": of(level) for level in PRECISIONS},
+    }

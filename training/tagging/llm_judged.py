@@ -12,6 +12,7 @@ from training.tagging.evaluate import certificate_config
 from training.tagging.kernels import IntArray
 from training.tagging.learners import FloatArray
 from training.tagging.scores import BoolArray
+from training.tagging.spent import Spent
 from training.tagging.summary import PRECISIONS, Outcome
 
 UNSAID: Final = -20.0
@@ -52,12 +53,17 @@ def outcome(
     label: IntArray,
     confidence: FloatArray,
     recall: float,
+    spent: Spent | None = None,
 ) -> Outcome:
-    """Labels and confidences of the ``known`` groups, which certify, and then of the ``asked`` ones; -1 is no label."""
+    """Labels and confidences of the ``known`` groups, which certify, and then of the ``asked`` ones; -1 is no label.
+
+    ``spent``: what the method's answers about all of them took.
+    """
     many = len(known)
     right = label[:many] == data.gold[known]
     certificates = {level: certify(confidence[:many], right, certificate_config(method, level)) for level in PRECISIONS}
     # A group without a usable answer has no tag; the first label stands in, with no confidence.
     usable = label[many:] >= 0
     shown = np.where(usable, label[many:], 0)
-    return Outcome(method, seed, asked, shown, np.where(usable, confidence[many:], 0.0), certificates, recall, 0.0)
+    sure = np.where(usable, confidence[many:], 0.0)
+    return Outcome(method, seed, asked, shown, sure, certificates, recall, 0.0, spent=spent)

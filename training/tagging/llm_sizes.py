@@ -100,7 +100,7 @@ def at_sizes(
         taught = np.sort(order[: min(size, sample.train)])
         groups = np.concatenate((taught, asked))
         shown = choose(data, own, groups)
-        answers = ask(asker, data, groups, shown, partial(progress, f"LLM: {len(own)} with gold"))
+        answers = ask(asker, data, own, groups, shown, partial(progress, f"LLM: {len(own)} with gold"))
         trees = _by_trees(data, own, asked, seed, {}) if size else data.names["meaning"][asked].argmax(axis=1)
         both = with_answers(data, own, asked, seed, answers, trees)
         result.append(AtSize(own, taught, asked, shown, answers, trees, both))

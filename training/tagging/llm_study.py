@@ -21,6 +21,7 @@ from training.tagging.llm import Ask, ask, asking, choose, confirm
 from training.tagging.llm_judged import UNSAID, isotonic, outcome
 from training.tagging.llm_sizes import AtSize, Progress, Sample, at_sizes, drawn
 from training.tagging.llm_tuned import Tuning
+from training.tagging.spent import several_questions
 from training.tagging.summary import Outcome
 
 SAMPLES: Final = 3
@@ -76,33 +77,38 @@ def baselines(asker: Ask, data: TagData, seed: int, sample: Sample, progress: Pr
     train, known = np.sort(order), np.sort(order[: sample.train])
     both = np.concatenate((known, asked))
     shown = choose(data, train, both)
-    answers = ask(asker, data, both, shown, partial(progress, "LLM: choosing"))
-    sampled = [
+    answers = ask(asker, data, train, both, shown, partial(progress, "LLM: choosing"))
+    samples = [
         ask(
             asker,
             data,
+            train,
             both,
             shown,
             partial(progress, f"LLM: sample {number + 1} of {SAMPLES}"),
             TEMPERATURE,
             number + 1,
-        ).label
+        )
         for number in range(SAMPLES)
     ]
+    sampled = [own.label for own in samples]
     agreed = np.mean([own == answers.label for own in sampled], axis=0)
-    sure = confirm(asker, data, answers, partial(progress, "LLM: yes or no"))
+    sure, confirming = confirm(asker, data, answers, partial(progress, "LLM: yes or no"))
     likely = np.exp(np.nan_to_num(answers.logprob, nan=UNSAID))
     right = answers.label == data.gold[both]
     recall = float(np.mean([gold in own for gold, own in zip(data.gold[both], shown)][len(known) :]))
+    once = answers.spent
+    voting = several_questions([once, *(own.spent for own in samples)])
+    twice = several_questions([once, confirming])
     found = {
-        "llm": (answers.label, likely),
-        "llm-isotonic": (answers.label, isotonic(likely, right, len(known), seed)),
-        "llm-vote": _voted(sampled, answers.label, agreed),
-        "llm-yes": (answers.label, sure),
+        "llm": (answers.label, likely, once),
+        "llm-isotonic": (answers.label, isotonic(likely, right, len(known), seed), once),
+        "llm-vote": (*_voted(sampled, answers.label, agreed), voting),
+        "llm-yes": (answers.label, sure, twice),
     }
     return [
-        outcome(data, name, seed, known, asked, label, confidence, recall)
-        for name, (label, confidence) in found.items()
+        outcome(data, name, seed, known, asked, label, confidence, recall, spent)
+        for name, (label, confidence, spent) in found.items()
     ]
 
 

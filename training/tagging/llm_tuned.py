@@ -23,7 +23,7 @@ from training.tagging import scores
 from training.tagging.datasets import TagData
 from training.tagging.kernels import IntArray
 from training.tagging.learners import FloatArray
-from training.tagging.llm import Ask, ask, asking, choose, question
+from training.tagging.llm import Ask, ask, asking, choose, nearest, question
 from training.tagging.llm_judged import UNSAID, isotonic, outcome
 from training.tagging.llm_sizes import AtSize, Progress, Sample, drawn, with_answers
 from training.tagging.summary import Outcome
@@ -82,16 +82,16 @@ def tag_pairs(data: TagData, groups: IntArray, gold: IntArray) -> list[Pair]:
     template = prompts.load("tag")
     pairs = []
     for known in (gold, np.empty(0, np.int64)):
-        for group, shown in zip(groups.tolist(), choose(data, known, groups)):
+        for group, shown, near in zip(groups.tolist(), choose(data, known, groups), nearest(data, known, groups)):
             right = int(data.gold[group])
             if right in shown:
-                pairs.append(Pair(question(template, data, group, shown), tag_answer(data.labels[right])))
+                pairs.append(Pair(question(template, data, group, shown, near), tag_answer(data.labels[right])))
     return pairs
 
 
 def _asked_again(asker: Ask, data: TagData, before: AtSize, seed: int, progress: Progress) -> AtSize:
     told = partial(progress, f"fine-tuned LLM: {len(before.own)} with gold")
-    answers = ask(asker, data, before.answers.groups, before.shown, told)
+    answers = ask(asker, data, before.own, before.answers.groups, before.shown, told)
     both = with_answers(data, before.own, before.asked, seed, answers, before.trees)
     return replace(before, answers=answers, both=both)
 
@@ -133,6 +133,6 @@ def _outcomes(data: TagData, found: AtSize, seed: int) -> list[Outcome]:
     confidences = {METHOD: likely, f"{METHOD}-isotonic": isotonic(likely, right, many, seed)}
     recall = found.recall(data)
     return [
-        outcome(data, name, seed, found.taught, found.asked, label, confidence, recall)
+        outcome(data, name, seed, found.taught, found.asked, label, confidence, recall, found.answers.spent)
         for name, confidence in confidences.items()
     ]

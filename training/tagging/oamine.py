@@ -18,6 +18,7 @@ import numpy as np
 
 from models.errors import ArtifactMismatch
 from training.tagging.kernels import IntArray
+from training.tagging.scores import BoolArray
 
 OA_MINE: Final = "oa-mine"
 _TOKEN: Final = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -88,6 +89,27 @@ def load(folder: Path) -> AttributeData:
         np.arange(len(train), len(titles)),
         np.unique(brands, return_inverse=True)[1].astype(np.int64),
     )
+
+
+def slices(data: AttributeData) -> dict[str, BoolArray]:
+    """Gold values by whether training titles have them: ``seen`` and ``unseen``, each bool [titles, slots].
+
+    A value is seen where it stands in a training title of the category, as whole words or as the gold of any attribute;
+    letter case does not matter. An attribute that no training title has is in neither (OA-Mine's test has none).
+    """
+    texts: dict[str, list[Title]] = {}
+    gold: dict[str, set[str]] = {}
+    for title in (data.titles[row] for row in data.train.tolist()):
+        texts.setdefault(title.category, []).append(title)
+        gold.setdefault(title.category, set()).update(value.lower() for value in title.gold.values())
+    found = {name: np.zeros((len(data.titles), len(data.slots)), bool) for name in ("seen", "unseen")}
+    code = {slot: at for at, slot in enumerate(data.slots)}
+    for row, title in enumerate(data.titles):
+        for attribute, value in title.gold.items():
+            if (title.category, attribute) in code:
+                known = value.lower() in gold[title.category] or any(one.places(value) for one in texts[title.category])
+                found["seen" if known else "unseen"][row, code[title.category, attribute]] = True
+    return found
 
 
 def _read(path: Path) -> list[Title]:

@@ -16,23 +16,38 @@ from rich.text import Text
 from features.workspace import Workspace, write_atomically
 from training.report import svg, tracking
 from training.report.html import STYLE, data_table
+from training.tagging import report_llm
+from training.tagging.cells import cell, number, numbers, span
 from training.tagging.summary import SYSTEM, WITH_GRAPH
 
+SLICES: Final = ("recall_seen", "recall_unseen")
 COLUMNS: Final = (
     "accuracy",
+    "precision",
+    "recall",
+    "candidate_recall",
+    *SLICES,
+    "named_seen",
+    "named_unseen",
     "coverage@0.9",
     "coverage@0.95",
     "precision@0.95",
     "unit_precision@0.95",
     "item_precision@0.95",
     "coverage@0.98",
+    "precision@0.98",
     "aurc",
     "augrc",
     "brier",
     "ece",
     "latency_ms",
+    "answers",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds_per_answer",
     "cost",
 )
+"""Of the page, where any method of a dataset has it."""
 _SHORT: Final = {
     "accuracy": "right",
     "coverage@0.9": "cov@90",
@@ -41,22 +56,15 @@ _SHORT: Final = {
     "coverage@0.98": "cov@98",
     "ece": "ECE",
 }
-"""What a terminal of 80 columns has room for; the page has all."""
-_TUNED: Final = {
-    "first shown": "first_shown",
-    "LLM": "llm",
-    "tuned": "fine_tuned",
-    "trees": "trees",
-    "with LLM": "both",
-    "with tuned": "both_fine_tuned",
+_MORE: Final = {
+    "precision": "prec",
+    "recall": "recall",
+    "candidate_recall": "cand",
+    "precision@0.98": "prec@98",
+    "aurc": "AURC",
+    "brier": "Brier",
 }
-_TUNED_GAINS: Final = (
-    "fine_tuned - llm",
-    "fine_tuned - first_shown",
-    "fine_tuned - trees",
-    "both_fine_tuned - trees",
-    "both_fine_tuned - both",
-)
+"""What a terminal of 80 columns has room for, in two tables; the page has all, with intervals."""
 EXPERIMENT: Final = "tags"
 _POSITIONS: Final = 10
 """Places at which curves are drawn."""
@@ -66,12 +74,14 @@ def render(result: Mapping[str, Any]) -> RenderableType:
     """A table of methods for every dataset, the coverage of each split, and the gains over the baselines."""
     parts: list[RenderableType] = []
     for name, found in result["datasets"].items():
-        parts += [_methods(name, found), Text(_sentence(found) + "\n"), Text(_kept(found) + "\n")]
-        parts += [_gains(found)] if "vocabularies" in found else [_splits(found), _gains(found)]
+        parts += [_methods(name, found), Text(_sentence(found) + "\n"), _found(name, found), Text(_kept(found) + "\n")]
+        parts += [*_gains(found)] if "vocabularies" in found else [_splits(found), *_gains(found)]
+        parts += [*_slices(found), *report_llm.taken(found)]
         if "llm" in found:
-            parts += [_gold_sizes(found["llm"]), *_fine_tuned(found["llm"])]
+            parts += [report_llm.gold_sizes(found["llm"]), *report_llm.fine_tuned(found["llm"])]
         for vocabulary, own in found.get("vocabularies", {}).items():
-            parts += [_methods(f"{name}/{vocabulary}", own), Text(_refused(own) + "\n"), _splits(own)]
+            told = Text(_refused(own) + "\n")
+            parts += [_methods(f"{name}/{vocabulary}", own), told, _found(f"{name}/{vocabulary}", own), _splits(own)]
     for reason in result.get("skipped", {}).values():
         parts.append(Text(f"skipped: {reason}"))
     return Group(*parts)
@@ -110,13 +120,35 @@ def _with_vocabularies(datasets: Mapping[str, Any]) -> Iterable[tuple[str, Mappi
 
 
 def _methods(name: str, found: Mapping[str, Any]) -> Table:
-    shown = Table(title=f"{name}: {found['groups']} groups, {found['labels']} labels", title_justify="left")
-    for column in ("method", *_SHORT.values()):
-        shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    return numbers(f"{name}: {found['groups']} groups, {found['labels']} labels", found, _SHORT)
+
+
+def _found(name: str, found: Mapping[str, Any]) -> Table:
+    """What the methods find, what retrieval lets them find, and how well they know it."""
+    return numbers(f"{name}: cand is recall of the candidates", found, _MORE)
+
+
+def _slices(found: Mapping[str, Any]) -> Iterable[RenderableType]:
+    """Recall by whether training titles have the value; nothing where that is not told apart."""
+    if not found.get("slices"):
+        return
+    shown = Table(title="recall with 95 % intervals over groups", title_justify="left")
+    for column in ("method", *SLICES):
+        shown.add_column(column)
     for method, values in found["methods"].items():
-        style = "bold" if method in (SYSTEM, WITH_GRAPH) else ""
-        shown.add_row(method, *(_number(values[column]) for column in _SHORT), style=style)
-    return shown
+        shown.add_row(method, *(cell(values, column) for column in SLICES))
+    yield shown
+    yield Text(_slices_sentence(found) + "\n")
+
+
+def _slices_sentence(found: Mapping[str, Any]) -> str:
+    many = found.get("slices")
+    if not many:
+        return ""
+    return (
+        f"Of the gold values of the test {many['seen']} stand in a training title of their category (seen) and "
+        f"{many['unseen']} in none (unseen): what no neighbour has cannot be looked up."
+    )
 
 
 def _splits(found: Mapping[str, Any]) -> Table:
@@ -125,103 +157,19 @@ def _splits(found: Mapping[str, Any]) -> Table:
     for seed in found["seeds"]:
         shown.add_column(str(seed), justify="right")
     for method, values in found["methods"].items():
-        shown.add_row(method, *(_number(split["coverage"]) for split in values["by_seed@0.95"]))
+        shown.add_row(method, *(number(split["coverage"]) for split in values["by_seed@0.95"]))
     return shown
 
 
-def _gains(found: Mapping[str, Any]) -> Table:
-    shown = Table(title=f"{SYSTEM} minus method, 95 % intervals over groups", title_justify="left")
-    for column in ("method", *_gained(found)):
-        shown.add_column(column)
-    for method, gains in found["gain"].get(SYSTEM, {}).items():
-        shown.add_row(method, *(_span(gains[column]) for column in _gained(found)))
-    return shown
-
-
-def _gold_sizes(llm: Mapping[str, Any]) -> Table:
-    """Where the LLM earns its place: accuracy by how many groups have gold."""
-    shown = Table(
-        title=f"accuracy by gold, {llm['asked_test']} groups asked about; {llm['model']}", title_justify="left"
-    )
-    for column in ("gold", "trees", "LLM", "both", "both minus trees"):
-        shown.add_column(column, justify="right")
-    for row in llm["by_gold_size"]:
-        numbers = (_number(row[name]["mean"]) for name in ("trees", "llm", "both"))
-        shown.add_row(str(row["gold"]), *numbers, _span(row["gain_of_llm"]))
-    return shown
-
-
-def _fine_tuned(llm: Mapping[str, Any]) -> Iterable[RenderableType]:
-    """The same before and after fine-tuning; nothing where it was not fine-tuned."""
-    if "fine_tuned" not in llm:
-        return
-    yield Text("\n" + _tuned_sentence(llm["fine_tuned"]))
-    shown = Table(title="accuracy before and after fine-tuning, by gold", title_justify="left")
-    for column in ("gold", *_TUNED):
-        shown.add_column(column, justify="right")
-    for name, cells in _tuned_rows(llm["fine_tuned"]):
-        shown.add_row(name, *cells)
-    yield shown
-    gains = Table(title="gains, 95 % intervals over groups", title_justify="left")
-    for column in ("gold", *_TUNED_GAINS):
-        gains.add_column(column.replace("_", " "))
-    for name, cells in _tuned_gains(llm["fine_tuned"]):
-        gains.add_row(name, *cells)
-    yield gains
-
-
-def _tuned_sentence(tuned: Mapping[str, Any]) -> str:
-    spent, config = tuned["training"], tuned["training"]["config"]
-    lost = ", ".join(f"{loss:.3f}" for loss in spent["loss"])
-    malformed = tuned["by_gold_size"][-1]["malformed"]
-    how = f"LoRA of rank {config['rank']}, {spent['steps']} steps, {spent['seconds']:.0f} s on {spent['device']}"
-    return (
-        f"Fine-tuned: {tuned['model']}, on {tuned['pairs']} questions about {tuned['groups']} training groups that are "
-        f"neither asked about nor evidence ({how}; loss by epoch {lost} nats a token). Malformed answers with all "
-        f"gold: {malformed['llm']:.3f} before, {malformed['fine_tuned']:.3f} after."
-    )
-
-
-def _tuned_rows(tuned: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str]]]:
-    for row in tuned["by_gold_size"]:
-        yield str(row["gold"]), [_number(row[key]["mean"]) for key in _TUNED.values()]
-
-
-def _tuned_gains(tuned: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str]]]:
-    for row in tuned["by_gold_size"]:
-        yield str(row["gold"]), [_span(row["gain"][name]) for name in _TUNED_GAINS]
-
-
-def _llm_tables(llm: Mapping[str, Any]) -> str:
-    """The tables about the LLM on the page."""
-    columns = ("gold", "trees", "LLM", "both", "both minus trees")
-    rows = [
-        (
-            str(row["gold"]),
-            [*(_number(row[name]["mean"]) for name in ("trees", "llm", "both")), _span(row["gain_of_llm"])],
-            False,
-        )
-        for row in llm["by_gold_size"]
-    ]
-    parts = [
-        "<h3>Where the LLM earns its place</h3>",
-        data_table(f"Accuracy by gold, {llm['asked_test']} groups asked about; {llm['model']}", columns, rows),
-    ]
-    if tuned := llm.get("fine_tuned"):
-        parts += [
-            f"<h3>Fine-tuned</h3><p>{escape(_tuned_sentence(tuned))}</p>",
-            data_table(
-                "Accuracy before and after fine-tuning, by gold",
-                ("gold", *_TUNED),
-                [(name, cells, False) for name, cells in _tuned_rows(tuned)],
-            ),
-            data_table(
-                "Gains, with 95 % intervals over groups",
-                ("gold", *(name.replace("_", " ") for name in _TUNED_GAINS)),
-                [(name, cells, False) for name, cells in _tuned_gains(tuned)],
-            ),
-        ]
-    return "".join(parts)
+def _gains(found: Mapping[str, Any]) -> Iterable[Table]:
+    """A table of each system: the guardrail, and the guardrail with the graph."""
+    for system in found["gain"]:
+        shown = Table(title=_gain_title(system), title_justify="left")
+        for column in ("method", *_gained(found)):
+            shown.add_column(column)
+        for method, cells, _ in _gain_rows(found, system, _gained(found)):
+            shown.add_row(method, *cells)
+        yield shown
 
 
 def _kept(found: Mapping[str, Any]) -> str:
@@ -237,7 +185,7 @@ def _kept(found: Mapping[str, Any]) -> str:
 
 def _gained(found: Mapping[str, Any]) -> Sequence[str]:
     """What a gain is told of: accuracy where a group has one tag, recall where it may have several."""
-    several = any("recall" in gains for gains in found["gain"].get(SYSTEM, {}).values())
+    several = any("recall" in gains for system in found["gain"].values() for gains in system.values())
     return ("recall" if several else "accuracy", "coverage@0.9", "coverage@0.95")
 
 
@@ -266,38 +214,51 @@ def _sentence(found: Mapping[str, Any]) -> str:
         return (
             f"At a certified precision of 95 % the guardrail publishes {best['coverage@0.95']:.1%} of the gold tags of "
             f"{found['groups']} products; of the products it publishes anything of, all is right for "
-            f"{_number(best['unit_precision@0.95'])} (certified), and {_number(best['precision@0.95'])} of the tags "
-            f"are. {_refused(found)}{_vetoes(found)}"
+            f"{number(best['unit_precision@0.95'])} (certified), and {number(best['precision@0.95'])} of the tags "
+            f"are. {_candidates(best, 'of the gold tags are')} {_refused(found)}{_vetoes(found)}"
         )
     return (
         f"At a certified precision of 95 % the guardrail tags {best['coverage@0.95']:.1%} of the groups, of which "
-        f"{_number(best['precision@0.95'])} are right (items, not certified: {_number(best['item_precision@0.95'])}). "
+        f"{number(best['precision@0.95'])} are right (items, not certified: {number(best['item_precision@0.95'])}). "
         f"{found['several_labels']} of {found['groups']} groups have items of several labels; a group is judged by the "
-        f"label most of its items carry, which is right on {found['item_ceiling']:.1%} of items."
+        f"label most of its items carry, which is right on {found['item_ceiling']:.1%} of items. "
+        f"{_candidates(best, 'of the groups have their label')}"
     )
+
+
+def _candidates(best: Mapping[str, Any], who: str) -> str:
+    among = "among the candidates that retrieval finds: a label that retrieval misses cannot be proposed."
+    return f"{best['candidate_recall']:.1%} {who} {among}"
 
 
 def _dataset(name: str, found: Mapping[str, Any]) -> str:
     methods = found["methods"]
+    gained = [*_gained(found), *(SLICES if found.get("slices") else ())]
+    columns = [column for column in COLUMNS if any(column in values for values in methods.values())]
     rows = (
-        (method, [_number(values.get(column)) for column in COLUMNS], method in (SYSTEM, WITH_GRAPH))
+        (method, [cell(values, column) for column in columns], method in (SYSTEM, WITH_GRAPH))
         for method, values in methods.items()
     )
     return "".join(
         (
             f"<h2>{escape(name)}</h2><p>{escape(_sentence(found))}</p><p>{escape(_kept(found))}</p>",
-            data_table("Pooled over the splits; coverage is certified.", ("method", *COLUMNS), rows),
+            data_table(
+                "Pooled over the splits, with 95 % intervals over groups; coverage is certified.",
+                ("method", *columns),
+                rows,
+            ),
+            f"<p>{escape(slices)}</p>" if (slices := _slices_sentence(found)) else "",
+            f"<p>{escape(taken)}</p>" if (taken := report_llm.taken_sentence(found)) else "",
             svg.intervals("Coverage at certified 95 %", list(_coverage(methods)), "share of groups accepted"),
             "<h3>Risk and coverage</h3><p>The share of wrong tags among the surest, as more are accepted.</p>",
             svg.lines("Risk by coverage", _places(), list(_risk(methods)), "coverage"),
             "<h3>Reliability</h3><p>The share that is right by stated confidence; the better, the nearer to even.</p>",
             svg.lines("Reliability", _places(), list(_reliability(methods)), "stated confidence"),
-            data_table(
-                f"{SYSTEM} minus method, with 95 % intervals over groups",
-                ("method", *_gained(found)),
-                _gain_rows(found),
+            *(
+                data_table(_gain_title(system), ("method", *gained), _gain_rows(found, system, gained))
+                for system in found["gain"]
             ),
-            _llm_tables(found["llm"]) if "llm" in found else "",
+            report_llm.tables(found["llm"]) if "llm" in found else "",
         )
     )
 
@@ -329,17 +290,12 @@ def _reliability(methods: Mapping[str, Any]) -> Iterable[svg.Line]:
         yield svg.Line(method, [known.get(at) for at in range(_POSITIONS)], method == SYSTEM)
 
 
-def _gain_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], bool]]:
-    for method, gains in found["gain"].get(SYSTEM, {}).items():
-        yield method, [_span(gains[column]) for column in _gained(found)], False
+def _gain_title(system: str) -> str:
+    return f"{system} minus method, 95 % intervals over groups"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _span(interval: Mapping[str, Any]) -> str:
-    if interval["mean"] is None:
-        return "-"
-    unsure = "" if interval.get("excludes_zero", True) else " (0 inside)"
-    return f"{interval['mean']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]{unsure}"
+def _gain_rows(
+    found: Mapping[str, Any], system: str, columns: Sequence[str]
+) -> Iterable[tuple[str, Sequence[str], bool]]:
+    for method, gains in found["gain"][system].items():
+        yield method, [span(gains[column]) for column in columns], False

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -28,18 +28,20 @@ from training.tagging.llm_sizes import Sample
 from training.tagging.llm_tuned import Tuning
 from training.tagging.oamine import OA_MINE
 from training.tagging.openfoodfacts import OPEN_FOOD_FACTS
-from training.tagging.summary import SYSTEM, WITH_GRAPH
+from training.tagging.spent import Price
+from training.tagging.summary import SYSTEM, WITH_GRAPH, Outcome
 from training.tagging.views import Matrix
 
 ALL: Final = "all"
 _SYSTEMS: Final = (SYSTEM, WITH_GRAPH)
+_Asked = TypeVar("_Asked", Outcome, ClaimOutcome)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What an evaluation of tags is made with. ``folder`` holds the public datasets, one folder each; ``llm`` makes the
     engine to ask about ``sample`` groups of the first split, None asks none; ``tuning`` fine-tunes it, for The Complete
-    Journey alone."""
+    Journey alone; ``price`` is of its tokens."""
 
     workspace: Workspace
     folder: Path
@@ -49,6 +51,7 @@ class Setting:
     llm: Callable[[], LLMEngine] | None = None
     sample: Sample = field(default_factory=Sample)
     tuning: Tuning | None = None
+    price: Price = field(default_factory=Price)
 
 
 def evaluate_tags(
@@ -60,11 +63,13 @@ def evaluate_tags(
     llm: Callable[[], LLMEngine] | None = None,
     sample: Sample | None = None,
     tuning: Tuning | None = None,
+    price: Price | None = None,
 ) -> dict[str, Any]:
     """The report's numbers: ``datasets`` by name (see `evaluate.summary` and `claims.summary`), ``skipped`` by name
     with the reason, and what all was made from. ``names`` of DATASETS, or ALL for public ones whose data is there;
     ``folder`` holds the public datasets, one folder each. ``llm`` makes the engine to ask about a ``sample`` of the
-    first split of each dataset; with ``tuning`` it is fine-tuned and asked again, for The Complete Journey.
+    first split of each dataset; with ``tuning`` it is fine-tuned and asked again, for The Complete Journey. ``price``:
+    of its tokens, none where it costs no money.
 
     Raises WorkspaceError where nothing was ingested, ArtifactMismatch where a dataset's folder is missing,
     OntologyError or InvalidVocabulary for files in it that cannot be used, MissingExtra without a library of training.
@@ -76,7 +81,8 @@ def evaluate_tags(
     absent = {name: reason for name in wanted if (reason := _absent(name, folder))}
     if absent and not everything:
         raise ArtifactMismatch("; ".join(absent.values()))
-    setting = Setting(workspace, folder, MiniLMEmbedder(), seeds, progress, llm, sample or Sample(), tuning)
+    asked = (llm, sample or Sample(), tuning, price or Price())
+    setting = Setting(workspace, folder, MiniLMEmbedder(), seeds, progress, *asked)
     return {
         "datasets": {name: DATASETS[name](setting) for name in wanted if name not in absent},
         "skipped": absent,
@@ -103,7 +109,8 @@ def _complete_journey(setting: Setting) -> dict[str, Any]:
     found = llm_study.study(
         data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress, setting.tuning
     )
-    result = evaluate(data, setting.seeds, view, progress=setting.progress, more=found.outcomes)
+    more = _priced(found.outcomes, setting.price)
+    result = evaluate(data, setting.seeds, view, progress=setting.progress, more=more)
     return {**result, "llm": found.facts}
 
 
@@ -136,7 +143,7 @@ def _openfoodfacts(setting: Setting) -> dict[str, Any]:
                 found += [replace(outcome, method=WITH_GRAPH) for outcome in own if outcome.method == SYSTEM]
             done = (number + 1) / len(setting.seeds)
             setting.progress(f"{products.data.name}: split {number + 1} of {len(setting.seeds)}", done)
-        parts.append((products, [*found, *by_llm]))
+        parts.append((products, [*found, *_priced(by_llm, setting.price)]))
     return {
         **claims.pooled([(each.data.labels, each.clusters, found) for each, found in parts], _SYSTEMS),
         "against_facts": {
@@ -164,8 +171,14 @@ def _oa_mine(setting: Setting) -> dict[str, Any]:
     if setting.llm is not None:
         answers = setting.workspace.root / "tagging" / "answers.jsonl"
         engine = setting.llm()
-        found += llm_several.of_titles(data, engine, answers, setting.seeds[0], setting.sample, setting.progress)
-    return claims.summary(data.labels, data.clusters, found, _SYSTEMS)
+        by_llm = llm_several.of_titles(data, engine, answers, setting.seeds[0], setting.sample, setting.progress)
+        found += _priced(by_llm, setting.price)
+    return claims.summary(data.labels, data.clusters, found, _SYSTEMS, slices=oamine.slices(data))
+
+
+def _priced(outcomes: Sequence[_Asked], price: Price) -> list[_Asked]:
+    """An LLM's outcomes with the price of its tokens."""
+    return [replace(one, spent=one.spent and replace(one.spent, price=price)) for one in outcomes]
 
 
 DATASETS: Final[Mapping[str, Callable[[Setting], dict[str, Any]]]] = {

@@ -15,6 +15,7 @@ from training.tagging.datasets import TagData
 from training.tagging.kernels import IntArray
 from training.tagging.learners import FloatArray
 from training.tagging.resplits import together
+from training.tagging.spent import Spent, per_item
 
 PRECISIONS: Final = (0.9, 0.95, 0.98)
 SYSTEM: Final = "guardrail"
@@ -27,7 +28,7 @@ class Outcome:
 
     ``seconds``: fitting and answering; ``answering``: processor seconds of all test groups once
     fitted, None where not timed apart. ``resplit``: whether the certificate of 95 % keeps its promise on gold
-    drawn again (see `resplits`).
+    drawn again (see `resplits`). ``spent``: what an LLM's answers took, of the groups asked.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Outcome:
     seconds: float
     answering: float | None = None
     resplit: Mapping[str, Any] | None = None
+    spent: Spent | None = None
 
     def accepted(self, precision: float) -> npt.NDArray[np.bool_]:
         return self.certificates[precision].accepts(self.confidence)
@@ -77,7 +79,18 @@ def _method(data: TagData, outcomes: Sequence[Outcome], seed: int) -> dict[str, 
     right = label == data.gold[test]
     item_share = data.shares[test, label].astype(np.float64)
     ones = np.ones(len(test))
-    precision, recall = scores.macro(label, data.gold[test])
+    gold = data.gold[test]
+    precision, recall = scores.macro(label, gold)
+    # A type that is tested under several seeds is one cluster, whose rows are drawn together.
+    spans = scores.resampled(
+        {
+            **scores.of_confidences(confidence, right),
+            "precision": lambda rows: scores.macro(label[rows], gold[rows])[0],
+            "recall": lambda rows: scores.macro(label[rows], gold[rows])[1],
+        },
+        test,
+        seed,
+    )
     result: dict[str, Any] = {
         "n": len(test),
         "accuracy": float(right.mean()),
@@ -88,14 +101,18 @@ def _method(data: TagData, outcomes: Sequence[Outcome], seed: int) -> dict[str, 
         "brier": scores.brier(confidence, right),
         "ece": scores.ece(confidence, right),
         "candidate_recall": float(np.mean([outcome.recall for outcome in outcomes])),
-        # None of what was not timed: an LLM's answers may come from the file of an earlier run.
+        # None of what is not timed as a whole: an LLM's answers may come from the file of an earlier run.
         "seconds_per_item": sum(outcome.seconds for outcome in outcomes) / len(test) or None,
         "latency_ms": _latency_ms(outcomes),
         "cost": 0.0,
+        **per_item(outcome.spent for outcome in outcomes),
         "certificate_test": together([found.resplit for found in outcomes if found.resplit is not None]),
         "reliability": scores.reliability(confidence, right),
         "risk_coverage": scores.curve(confidence, right),
-        "intervals": {"accuracy": scores.ratio(right.astype(float), ones, test, seed).to_dict()},
+        "intervals": {
+            "accuracy": scores.ratio(right.astype(float), ones, test, seed).to_dict(),
+            **{name: span.to_dict() for name, span in spans.items()},
+        },
     }
     items = data.counts[test].sum(axis=1)
     for level in PRECISIONS:

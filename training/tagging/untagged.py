@@ -8,23 +8,26 @@ kinds; what it accepts is certified on those, each judged by models that did not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from features.errors import WorkspaceError
 from features.workspace import Workspace
 from graph import ontology
+from graph.ports import KnowledgeGraph, Proof
+from graph.tags import judge_tags
 from models import units
 from models.certify import POOLED, Bound, Certificate, CertifyConfig, certify
 from models.guardrail import Verdict
 from models.policy import TagConfig, Warrant
 from models.ports import Embedder
-from models.tagging import TagItem, evidence_span, word_spans
-from models.text import readable, words
+from models.tagging import TagItem, evidence_span, filler, word_spans
+from models.text import catalog_view, readable, words
 from training.tagging import tagger
 from training.tagging.kinds import Kinds, Progress, kinds_of_catalog
 from training.tagging.run import graph_view
@@ -42,8 +45,12 @@ LEAST_KINDS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class UntaggedItem:
-    """A product's tag: that of its kind. ``row``: counts such products from 0. ``evidence``: the tag's word in the
-    product's own (field, start, end), None without one; ``warrant`` is None where the graph's veto decided."""
+    """A product's tag: that of its kind, unless the graph objects to it on this product.
+
+    ``row``: counts such products from 0. ``evidence``: where in the product's own words the tag shows (see
+    `models.tagging.evidence_span`), None where it does not; ``warrant`` is None where the graph's veto decided, and
+    ``facts`` are the graph's proofs.
+    """
 
     row: int
     item_id: str
@@ -53,6 +60,7 @@ class UntaggedItem:
     evidence: tuple[str, int, int] | None
     evidence_text: str
     warrant: Warrant | None
+    facts: tuple[Proof, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,10 +84,12 @@ def tag_untagged(
     seed: int,
     progress: Progress = lambda *_: None,
     folds: int = tagger.OUTER,
+    review_only: Callable[[str], bool] = lambda _: False,
 ) -> Untagged:
     """Tag every item of a kind without any label. An item whose kind has labels is one for `serving.pipeline.tag`.
 
-    ``config``: the promise (precision and confidence), and below which probability a tag is rejected. Raises
+    ``config``: the promise (precision and confidence), and below which probability a tag is rejected. ``review_only``:
+    whether a group of labels is switched to review by its audit. Raises
     WorkspaceError for a catalog without a label column or without labels.
     """
     begun = time.perf_counter()
@@ -95,14 +105,19 @@ def tag_untagged(
     right = fitted.held_out.label == kinds.data.gold[kinds.labelled]
     certificate = certify(fitted.held_out.confidence, right, _test(config))
     groups = units.group_of_label(kinds.items, workspace.config().label_column or "")
-    items = list(_items(kinds, fitted.test, view, certificate, config.reject_below, groups))
-    bound = certificate.bounds[POOLED]
+    objects = _Objections(graph, kinds.items)
+
+    def judge(label: str, probability: float) -> tuple[Verdict, Warrant]:
+        return _verdict(certificate, groups.get(label, POOLED), probability, config.reject_below, review_only)
+
+    items = list(_items(kinds, fitted.test, view, judge, objects))
+    kind_of = dict(zip(kinds.items["item_id"].to_list(), kinds.kind.tolist()))
     return Untagged(
         items,
-        bound,
+        certificate.bounds[POOLED],
         len(kinds.labelled),
         len(kinds.unlabelled),
-        int((fitted.test.confidence >= bound.threshold).sum()),
+        len({kind_of[item.item_id] for item in items if item.verdict == "accept"}),
         kinds.left_out,
         time.perf_counter() - begun,
     )
@@ -125,29 +140,42 @@ def _items(
     kinds: Kinds,
     found: tagger.Tags,
     view: Matrix,
-    certificate: Certificate,
-    reject_below: float,
-    groups: dict[str, str],
+    judge: Callable[[str, float], tuple[Verdict, Warrant]],
+    objections: _Objections,
 ) -> Iterator[UntaggedItem]:
     labels = kinds.data.labels
     stems = [words(readable(label)) for label in labels]
+    nothing = filler(kinds.data.texts)
     order = np.argsort(kinds.kind, kind="stable")
     starts = np.searchsorted(kinds.kind[order], np.arange(len(kinds.data.groups) + 1))
     text = kinds.items.select("item_id", "title", "text").rows()
     number = 0
     for kind, label, probability in zip(kinds.unlabelled.tolist(), found.label.tolist(), found.confidence.tolist()):
         vetoed = bool(view[kind, label] < 0)
-        verdict, warrant = _verdict(certificate, groups.get(labels[label], POOLED), probability, reject_below)
+        verdict, warrant = judge(labels[label], probability)
+        neighbour = _neighbour(kinds, kind, label)
         for row in _rows(order, starts, kind):
             item_id, title, rest = text[row]
             item = TagItem(title, rest or "")
-            span = evidence_span(word_spans(item), stems[label])
+            span = evidence_span(word_spans(item), stems[label], neighbour, nothing)
             shown = getattr(item, span[0])[span[1] : span[2]] if span else ""
-            if vetoed:
-                yield UntaggedItem(number, item_id, labels[label], 0.0, "reject", span, shown, None)
+            conflict, doubt = objections.to(row, labels[label])
+            if vetoed or conflict is not None:
+                facts = () if conflict is None else (conflict,)
+                yield UntaggedItem(number, item_id, labels[label], 0.0, "reject", span, shown, None, facts)
+            elif doubt is not None and verdict == "accept":
+                yield UntaggedItem(
+                    number, item_id, labels[label], probability, "review", span, shown, warrant, (doubt,)
+                )
             else:
                 yield UntaggedItem(number, item_id, labels[label], probability, verdict, span, shown, warrant)
             number += 1
+
+
+def _neighbour(kinds: Kinds, kind: int, label: int) -> str:
+    """The words of the labelled kind that is nearest among those of this label."""
+    alike = kinds.labelled[kinds.data.gold[kinds.labelled] == label]
+    return kinds.data.texts[alike[kinds.data.kernels["meaning"][kind, alike].argmax()]] if len(alike) else ""
 
 
 def _rows(order: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], kind: int) -> list[int]:
@@ -155,13 +183,42 @@ def _rows(order: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], kind: int
     return found
 
 
-def _verdict(certificate: Certificate, group: str, probability: float, reject_below: float) -> tuple[Verdict, Warrant]:
+class _Objections:
+    """What the knowledge graph has against a tag on one product, whatever its kind is.
+
+    Of a kind of meat, the item whose own words say vegan is not accepted as meat.
+    """
+
+    def __init__(self, graph: KnowledgeGraph, items: pl.DataFrame) -> None:
+        self._graph = graph
+        self._items = items
+        self._known: dict[tuple[object, ...], tuple[Proof | None, Proof | None]] = {}
+
+    def to(self, row: int, label: str) -> tuple[Proof | None, Proof | None]:
+        """Proof of a conflict, and of a doubt; None where there is none."""
+        view = catalog_view(self._items.row(row, named=True), None)
+        key = (label, *sorted(view.items()))
+        if key not in self._known:
+            judged = judge_tags(self._graph, "item", view, (label,), "index")
+            self._known[key] = judged.conflicts.get(label), judged.doubts.get(label)
+        return self._known[key]
+
+
+def _verdict(
+    certificate: Certificate,
+    group: str,
+    probability: float,
+    reject_below: float,
+    review_only: Callable[[str], bool],
+) -> tuple[Verdict, Warrant]:
     bound = certificate.bounds[POOLED]
     reason = ""
     if bound.threshold == np.inf:
         reason = f"nothing can be accepted: {bound.reason}"
     elif not probability >= bound.threshold:
         reason = f"scores {probability:.4f}; kinds without labels are accepted from {bound.threshold:.4f} on"
+    elif review_only(group):
+        reason = f"{group} is switched to review: its audit fell below the promise"
     promise = certificate.config
     warrant = Warrant(group, POOLED, EVIDENCE, probability, promise.precision, promise.confidence, bound, reason)
     if not reason:

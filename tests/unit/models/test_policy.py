@@ -97,11 +97,27 @@ def test_evidence_is_told_by_what_the_item_names_and_whether_its_words_are_known
     assert replace(policy(), required=()).evidence(True, both) == "known words"
 
 
+@pytest.mark.parametrize(("probability", "verdict"), [(1.0, "review"), (0.1, "review"), (0.05, "reject")])
+def test_label_without_gold_is_never_accepted_and_says_so(probability: float, verdict: str) -> None:
+    fresh = replace(policy(), unseen=frozenset({"OAT DRINKS"}))
+    found, warrant = fresh.verdict("OAT DRINKS", probability, probability, True, KNOWN)
+    assert found == verdict
+    assert "no item of the catalog was OAT DRINKS in training" in warrant.reason
+    assert fresh.verdict("WINE", 1.0, 1.0, True, KNOWN)[0] == "accept"
+
+
+def test_certificates_of_before_there_were_vocabularies_are_read() -> None:
+    value = policy().to_dict()
+    del value["unseen"]
+    assert TagPolicy.from_manifest({MANIFEST_KEY: value}).unseen == frozenset()
+
+
 def test_policy_comes_back_from_its_manifest_as_it_was() -> None:
     before = policy(SPIRITS=Bound(inf, 12, 3, 1, 0.1, "12 gold units: 59 without an error are the least for 95%"))
+    before = replace(before, unseen=frozenset({"OAT DRINKS"}))
     after = TagPolicy.from_manifest(json.loads(json.dumps({MANIFEST_KEY: before.to_dict()})))
     assert after.to_dict() == before.to_dict()
-    assert after.certificates == before.certificates
+    assert (after.certificates, after.unseen) == (before.certificates, before.unseen)
 
 
 @pytest.mark.parametrize("manifest", [{}, {MANIFEST_KEY: {}}, {MANIFEST_KEY: {"certificates": {}}}, {MANIFEST_KEY: 7}])

@@ -69,6 +69,12 @@ def test_taxonomy_of_open_food_facts_speaks_every_language(tmp_path: Path) -> No
     assert found.several
 
 
+def test_taxonomy_s_own_language_comes_first() -> None:
+    node = {"name": {"de": "Haferdrink", "en": "Oat drinks"}, "synonyms": {"de": ["Hafermilch"], "en": ["oat milk"]}}
+    (label,) = vocabulary.from_taxonomy("drinks", {"en:oat": node}).entries
+    assert label.synonyms == ("Oat drinks", "oat milk", "Haferdrink", "Hafermilch")
+
+
 def test_catalog_gives_examples_and_a_graph_gives_parents() -> None:
     made = vocabulary.from_catalog("shop", ["B", "A", None, "A", "A"], ["x", "y", "z", "y", "w"], examples=2)
     assert [(label.id, label.examples) for label in made.entries] == [("A", ("y", "w")), ("B", ("x",))]

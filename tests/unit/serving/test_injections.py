@@ -22,7 +22,7 @@ from models.llm.tokenization import prompt_tokens
 from models.neutral import neutralize
 from models.ports import LLMRequest, LLMResult
 from models.prompts.registry import NAMES
-from models.tagging import LabelCounts, TagItem
+from models.tagging import Example, LabelCounts, TagItem
 from models.values import read_values, unlearned
 from serving.gateway.ports import Ask
 from serving.gateway.validate import mend, problem_of, repair_request
@@ -81,6 +81,14 @@ def tag_request(item: TagItem) -> LLMRequest:
     return made
 
 
+def neighbour_request(text: str) -> LLMRequest:
+    """About a harmless product, beside one that somebody else put into the catalog."""
+    nearest = Example(text, FOUND.examples[0].label)
+    made = tagging.prompt(TAG, CATALOG, replace(FOUND, examples=(nearest, *FOUND.examples[1:])))
+    assert made is not None
+    return made
+
+
 def cold_request(profile: str) -> LLMRequest:
     made = coldstart.prompt(COLD, CATALOG, replace(PERSON, text=profile))
     assert made is not None
@@ -101,6 +109,7 @@ FIELDS: dict[str, Callable[[str], LLMRequest]] = {
     "text": lambda text: tag_request(replace(HARMLESS, text=neutralize(text))),
     "attribute value": lambda text: tag_request(replace(HARMLESS, attributes={"brand": neutralize(text)})),
     "attribute name": lambda text: tag_request(replace(HARMLESS, attributes={neutralize(text): "A"})),
+    "a neighbour's words": neighbour_request,
     "profile": lambda text: cold_request(neutralize(text)),
     "title, read for attributes": lambda text: values_request(replace(HARMLESS, title=text)),
     "text, read for attributes": lambda text: values_request(replace(HARMLESS, text=text)),

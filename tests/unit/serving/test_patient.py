@@ -15,7 +15,7 @@ from models.llm import LLMConfig
 from models.ports import LLMRequest
 from serving.config import ServeConfig
 from serving.gateway.budget import read_spent
-from serving.patient import PatientEngine, open_patient
+from serving.patient import PatientEngine, open_patient, price_per_1k
 from tests.faults import FaultServer
 from training.llm import ask_all
 
@@ -61,6 +61,9 @@ async def test_what_training_asks_is_in_the_books(server: FaultServer, place: Wo
     assert (row["task"], row["job"], row["calls"]) == ("train", "train", 40)
     assert (row["prompt_tokens"], row["completion_tokens"]) == (prompt, completion)
     assert row["cost"] == pytest.approx(prompt / 1e3 + 2 * completion / 1e3)
+    priced = ServeConfig(llm_cost_per_1k_prompt=1.0, llm_cost_per_1k_completion=2.0)
+    assert price_per_1k(place, priced, LLMConfig(engine="openai", model="m", base_url="http://it")) == (1.0, 2.0)
+    assert price_per_1k(place, ServeConfig(), LLMConfig()) == (0.0, 0.0)
     assert server.connections == 0
 
 
@@ -110,6 +113,8 @@ async def test_a_target_of_the_settings_lends_its_prices_and_its_place(server: F
     target = {"engine": "openai", "model": "m", "base_url": server.base_url, "place": "in_house"}
     other = {**target, "model": "other", "price_per_1k_prompt": 9.0}
     settings: dict[str, Any] = {"gateway": {"targets": {"big": other, "small": {**target, "price_per_1k_prompt": 3.0}}}}
+    model = LLMConfig(engine="openai", model="m", base_url=server.base_url)
+    assert price_per_1k(place, ServeConfig.model_validate(settings), model) == (3.0, 0.0)
     engine = opened(server, place, **settings)
     await engine.generate(request("jane.roe@example.com"))
     await engine.aclose()

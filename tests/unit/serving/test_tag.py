@@ -10,7 +10,7 @@ import pytest
 from models.certify import POOLED, Bound, Certificate, CertifyConfig
 from models.errors import EngineUnavailable
 from models.policy import EVIDENCE
-from models.tagging import TagItem
+from models.tagging import EXAMPLES, TagItem
 from serving.clock import RequestClock
 from serving.errors import DeadlineExceeded, InvalidRequest, NotReady
 from serving.messages import ProposedTag, TagQuery
@@ -62,6 +62,25 @@ async def test_evidence_points_at_the_words(services: Services) -> None:
     found = find((await ask_tags(services, title)).tags, "CHEESE")
     assert found.evidence == ("title", 14, 20)
     assert found.evidence_text == title[14:20] == "cheese"
+
+
+async def test_neighbours_words_are_evidence_where_the_category_is_not_named(services: Services) -> None:
+    answer = await ask_tags(lenient(services), "Bananas, 2 lb")
+    assert find(answer.tags, "TROPICAL FRUIT").evidence == ("title", 0, 7)
+    implied = [one for one in answer.tags if one.sources == ("graph",)]
+    assert implied
+    # What follows rests on the words of the tag that it follows from.
+    assert {(one.evidence, one.evidence_text) for one in implied} == {(("title", 0, 7), "Bananas")}
+    assert all(one.evidence is None for one in (await ask_tags(services, "xqzv blorf")).tags)
+
+
+async def test_llm_is_shown_the_nearest_tagged_products(services: Services) -> None:
+    llm = FakeLLM(choosing(lambda offered: offered[:1]))
+    await ask_tags(with_llm(services, llm.generate), "Bananas")
+    lines = [line.removeprefix("- ") for line in llm.requests[0].user.splitlines() if " => " in line]
+    assert lines[0] == "Bananas => TROPICAL FRUIT"
+    assert len(lines) == EXAMPLES
+    assert {line.rpartition(" => ")[2] for line in lines} <= set(services.catalog.labels)
 
 
 async def test_vegan_product_with_a_beef_tag_is_vetoed_with_proof(services: Services) -> None:

@@ -19,6 +19,7 @@ from models.artifacts import MANIFEST
 from models.catalog import Catalog
 from models.errors import ArtifactMismatch
 from models.index import load_index
+from models.neutral import neutralize
 from models.policy import TagConfig
 from models.ports import LLMRequest
 from tests.fakes import FakeLLM
@@ -70,6 +71,26 @@ def test_pairs_are_questions_of_tag_with_the_right_answer_among_the_choices(trai
         (label,) = json.loads(pair.answer)["tags"]
         assert label in choices
         assert f"- {label}" in pair.request.user.splitlines()
+
+
+def test_no_pair_shows_a_tagged_product_of_its_own_kind(trained_workspace: Workspace) -> None:
+    """The examples in the question would say the answer, and teach copying."""
+    _, folder = release.read(trained_workspace.releases)
+    catalog = Catalog.load(folder / "catalog", load_index)
+    frame = ItemTable.load(folder / "item_table").frame
+    unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(frame))
+    found = drawn(trained_workspace, 100, 1)
+    taught = np.array([frame["item_id"].cast(str).to_list().index(one) for one in found.facts["items"]])
+    texts_of: dict[int, set[str]] = {}
+    for row, of in enumerate(unit.tolist()):
+        texts_of.setdefault(of, set()).add(catalog.texts[catalog.text_of_row[row]])
+    shown = 0
+    for pair, row in zip(found.pairs, taught.tolist()):
+        own = {f"- {neutralize(text)[:60].rstrip()}" for text in texts_of[int(unit[row])]}
+        lines = [line.partition(" => ")[0] for line in pair.request.user.splitlines() if " => " in line]
+        shown += len(lines)
+        assert own.isdisjoint(lines)
+    assert shown > 300
 
 
 def test_a_seed_draws_the_same_pairs_again(trained_workspace: Workspace) -> None:

@@ -110,6 +110,29 @@ def test_numbers_worked_out_by_hand() -> None:
     assert numbers["latency_ms"] == pytest.approx(2.0)
 
 
+def test_areas_and_calibration_have_intervals_over_clusters() -> None:
+    """Copies of a product under one brand are no more witnesses: the intervals are those of one copy each."""
+    held, asked = population(200, 6), population(100, 7)
+    thrice = Claims(
+        300,
+        np.concatenate([asked.unit + 100 * copy for copy in range(3)]),
+        np.tile(asked.tag, 3),
+        np.tile(asked.probability, 3),
+        np.tile(asked.right, 3),
+        np.tile(asked.gold, 3),
+    )
+    told = []
+    for found, clusters in ((asked, np.arange(100)), (thrice, np.arange(300) % 100)):
+        one = outcome("it", 1, np.arange(found.units), held, found, 1.0, None)
+        told.append(summary(["a", "b", "c"], clusters, [one], ())["methods"]["it"])
+    once, copied = told
+    for name in ("aurc", "augrc", "brier", "ece"):
+        span, same = once["intervals"][name], copied["intervals"][name]
+        assert span["low"] < once[name] < span["high"]
+        assert span["n"] == same["n"] == 100
+        assert same["high"] - same["low"] == pytest.approx(span["high"] - span["low"], rel=0.1)
+
+
 def test_gain_over_a_sample_counts_the_units_of_both() -> None:
     held = claims(list(range(100)), [0.75] * 100, [True] * 100, 100)
     whole = claims([0, 1, 2, 3], [0.9] * 4, [True] * 4, 4)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import binomtest
 
 from features.workspace import Workspace, WorkspaceConfig
 from models.errors import ArtifactMismatch
 from models.ports import FloatMatrix
 from tests.unit.training.oracle import Oracle
-from training.tagging import oamine, openfoodfacts, spans
+from training.tagging import claims, oamine, openfoodfacts, report, spans
 from training.tagging.llm_several import NONE, of_titles
 from training.tagging.llm_sizes import Sample
-from training.tagging.oamine import OA_MINE, Title
+from training.tagging.oamine import OA_MINE, AttributeData, Title
 from training.tagging.openfoodfacts import LabelledProducts
 from training.tagging.run import DATASETS, Setting, evaluate_tags
 from training.tagging.summary import SYSTEM
@@ -97,6 +100,48 @@ def test_dataset_is_told_in_the_shape_of_the_others(folder: Path, tmp_path: Path
         assert wanted | {"aurc", "augrc", "latency_ms", "cost", "intervals", "certificate_test"} <= set(values)
     assert set(told["gain"][SYSTEM]) == set(told["methods"]) - {SYSTEM}
     json.dumps(told, allow_nan=False)
+
+
+def test_gold_is_seen_where_a_training_title_of_the_category_has_the_value_at_all() -> None:
+    train = [title("Oak Mint Tea", Brand="Oak"), title("Elm Tea", Flavor="Rose")]
+    other = replace(title("Plum Jam", Flavor="Plum"), category="Jam")
+    test = [title("MINT by Oak", Flavor="MINT", Brand="Oak"), title("Plum, Rose", Flavor="Plum", Brand="Rose")]
+    slots = (("Tea", "Brand"), ("Tea", "Flavor"))
+    titles = (*train, other, *test)
+    data = AttributeData(titles, slots, np.arange(3), np.arange(3, 5), np.arange(5))
+    found = oamine.slices(data)
+    # In the words of one title; as the gold of a title, whatever its words and the attribute; in another category only.
+    assert found["seen"][3:].tolist() == [[True, True], [True, False]]
+    assert found["unseen"][3:].tolist() == [[False, False], [False, True]]
+    assert not (found["seen"] & found["unseen"]).any()
+
+
+def test_lookup_finds_nothing_that_no_training_title_has_and_the_guardrail_does(folder: Path) -> None:
+    data = oamine.load(folder)
+    vectors = LetterEmbedder().embed([one.text for one in data.titles])
+    outcomes = spans.run(data, vectors, 1, folds=2)
+    slices = oamine.slices(data)
+    told = claims.summary(data.labels, data.clusters, outcomes, (SYSTEM,), slices=slices)
+    assert sum(told["slices"].values()) == sum(len(data.titles[row].gold) for row in data.test)
+    assert told["slices"]["unseen"] >= 10
+    for method in ("lookup", "neighbours-10"):
+        assert told["methods"][method]["recall_unseen"] == told["methods"][method]["named_unseen"] == 0.0
+        assert told["methods"][method]["recall_seen"] > 0.3
+    own = told["methods"][SYSTEM]
+    assert own["intervals"]["recall_unseen"]["low"] > 0.0
+    assert own["named_unseen"] >= own["recall_unseen"]
+    # The two slices are all of the gold: their recalls, weighted, are the recall.
+    weighted = sum(own[f"recall_{name}"] * many for name, many in told["slices"].items())
+    assert weighted / sum(told["slices"].values()) == pytest.approx(own["recall"])
+    gain = told["gain"][SYSTEM]["lookup"]["recall_unseen"]
+    assert gain["mean"] == pytest.approx(own["recall_unseen"])
+    assert gain["excludes_zero"]
+    shown = Console(file=StringIO(), width=160)
+    shown.print(report.render({"datasets": {OA_MINE: told}}))
+    terminal = shown.file.getvalue()  # type: ignore[attr-defined]
+    for text in (terminal, report.html({"datasets": {OA_MINE: told}})):
+        assert "recall_unseen" in text
+        assert "what no neighbour has cannot be looked up" in text
 
 
 def test_llm_chooses_among_the_guesses_for_a_title(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from typer.testing import CliRunner
 
 from features.errors import WorkspaceError
 from features.workspace import Workspace
+from graph import ontology
+from graph.tags import judge_tags
 from models import units
 from models.certify import least_errorless, lower_bound
 from models.policy import TagConfig
+from models.text import product_view, readable, words
 from serving.batch import TAGS
 from tests.unit.training.test_tagging_evaluate import LetterEmbedder
 from training.tagging import untagged
@@ -76,6 +80,21 @@ def test_tags_are_mostly_those_that_were_hidden(place: Workspace, kinds: Kinds, 
     assert np.mean(right) > 0.5
 
 
+def test_evidence_is_the_tags_name_or_words_of_the_nearest_kind_that_has_the_tag(kinds: Kinds, found: Untagged) -> None:
+    kind = dict(zip(kinds.items["item_id"].to_list(), kinds.kind.tolist()))
+    alike, by_name, by_neighbour = kinds.data.kernels["meaning"], 0, 0
+    for item in found.items:
+        stems, said = words(readable(item.tag)), words(item.evidence_text)
+        carrying = [one for one in kinds.labelled.tolist() if kinds.data.labels[kinds.data.gold[one]] == item.tag]
+        nearest = max(carrying, key=lambda one: (alike[kind[item.item_id], one], -one))
+        assert bool(item.evidence) == bool(said)
+        by_name += bool(said & stems)
+        by_neighbour += bool(said and not said & stems)
+        assert said <= stems or said <= words(kinds.data.texts[nearest])
+    assert by_name
+    assert by_neighbour
+
+
 def test_verdicts_are_those_of_the_certificate(found: Untagged) -> None:
     bound = found.bound
     assert bound.units == found.labelled
@@ -110,6 +129,49 @@ def test_what_the_graph_contradicts_is_rejected(
     vetoed = tag_untagged(place, CONFIG, LetterEmbedder(), 7, folds=FOLDS)
     assert {(item.verdict, item.warrant) for item in vetoed.items} == {("reject", None)}
     assert vetoed.accepted == 0
+
+
+def test_item_whose_own_words_contradict_its_kinds_tag_is_not_accepted_with_the_others(
+    place: Workspace, found: Untagged, tmp_path: Path
+) -> None:
+    """A kind's usual words say nothing against its tag, say BEEF; one item of it is said to be vegan."""
+    graph = ontology.load("grocery")
+    titles = dict(pl.read_parquet(place.items).select("item_id", "title").iter_rows())
+
+    def contradicts(tag: str, title: str) -> bool:
+        return tag in judge_tags(graph, "item", product_view(title, None, {}), (tag,), "index").conflicts
+
+    usual = next(
+        item
+        for item in found.items
+        if item.verdict == "accept" and contradicts(item.tag, f"{titles[item.item_id]} vegan")
+    )
+    # Three more of the kind, so that its usual words stay, and another that is vegan.
+    other = Workspace(tmp_path / "workspace")
+    shutil.copytree(place.root, other.root)
+    items = pl.read_parquet(other.items)
+    one = items.filter(pl.col("item_id") == usual.item_id)
+    odd = one.with_columns(item_id=pl.lit("odd"), title=pl.format("{} vegan", "title"))
+    copies = [one.with_columns(item_id=pl.lit(f"copy{number}")) for number in range(3)]
+    pl.concat([items, *copies, odd]).write_parquet(other.items)
+    again = {item.item_id: item for item in tag_untagged(other, CONFIG, LetterEmbedder(), 7, folds=FOLDS).items}
+    assert {again[name].tag for name in ("odd", "copy0", "copy1", "copy2", usual.item_id)} == {usual.tag}
+    assert (again["odd"].verdict, again["odd"].warrant, again["odd"].probability) == ("reject", None, 0.0)
+    assert any("vegan" in line for proof in again["odd"].facts for line in proof.lines())
+    assert {again[name].verdict for name in ("copy0", "copy1", "copy2", usual.item_id)} == {"accept"}
+
+
+def test_group_that_the_audit_switched_goes_to_people(place: Workspace, found: Untagged) -> None:
+    switched: set[str] = {item.warrant.group for item in found.items if item.verdict == "accept" and item.warrant}
+    assert switched
+    again = tag_untagged(place, CONFIG, LetterEmbedder(), 7, folds=FOLDS, review_only=switched.__contains__)
+    assert again.accepted == 0
+    for before, after in zip(found.items, again.items):
+        assert (after.item_id, after.tag) == (before.item_id, before.tag)
+        if before.verdict == "accept":
+            assert after.verdict == "review"
+            assert after.warrant is not None
+            assert "switched to review" in after.warrant.reason
 
 
 def test_labels_of_unlabelled_kinds_are_never_seen(place: Workspace, kinds: Kinds) -> None:
@@ -167,8 +229,9 @@ def test_command_writes_what_review_imports(
 ) -> None:
     from cli.program import app
 
-    def answer(*arguments: object) -> Untagged:
+    def answer(*arguments: object, review_only: Callable[[str], bool]) -> Untagged:
         assert arguments[0] == place
+        assert not review_only("a group that nobody switched")
         return found
 
     monkeypatch.setattr(untagged, "tag_untagged", answer)
