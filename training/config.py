@@ -27,7 +27,7 @@ class TrainConfig(BaseModel):
     llm: LLMConfig | None = LLMConfig()
     """The LLM the guardrails are trained to judge: the one that will serve. None trains them without."""
     llm_tag_examples: int = Field(default=160, ge=0)
-    """Products the LLM is asked to tag; each costs about 150 prompt tokens."""
+    """Products the LLM is asked to tag; each costs about 260 prompt tokens."""
     llm_cold_examples: int = Field(default=64, ge=0)
     """Households the LLM is asked about; each costs about 250 prompt tokens."""
     repeats: Literal["measure", "always", "never"] = "measure"

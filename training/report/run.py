@@ -83,6 +83,7 @@ def evaluate_ranking(
     skipped: dict[str, str] = {}
     tags: dict[str, Any] = {}
     main: System | None = None
+    fitted: dict[str, dict[str, dict[str, Any]]] = {}
     for make in (next_basket, temporal):
         protocol = make(frame, items)
         if protocol.reason is not None:
@@ -94,9 +95,11 @@ def evaluate_ranking(
         with clock.step(f"{protocol.name}: fit {SYSTEM}"):
             system = system_factory(protocol)
         models = {**_recommenders(tuned), SYSTEM: system}
+        fitted[protocol.name] = {SYSTEM: dict(system.parameters)}
         outcome = _outcome(protocol, models, tuned, repeats, most_targets, seed, clock)
         if repeats:
             models_new = {**_recommenders(tuned_new), SYSTEM: system.new_items}
+            fitted[protocol.name][f"new_items.{SYSTEM}"] = dict(system.new_items.parameters)
             rows_new = _ask_all(models_new, protocol, outcome.targets, clock, " for new items")
             _only_new(rows_new, outcome.had)
             outcome = replace(outcome, new=NewItems(rows_new, tuned_new))
@@ -120,6 +123,8 @@ def evaluate_ranking(
     )
     with clock.step("metrics"):
         result = build(outcomes, buckets, facts, skipped)
+    for name, own in fitted.items():
+        result["protocols"][name]["fitted"] = own
     progress("measured", 1.0)
     return {**result, "tags": tags, "dataset": config.dataset, "seconds": clock.seconds}
 

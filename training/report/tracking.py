@@ -75,9 +75,12 @@ def _log(client: Any, run: str, found: Mapping[str, str], numbers: Mapping[str, 
 
 
 def parameters(result: Mapping[str, Any]) -> dict[str, str]:
-    """What decided the run: the system's parameters and what every baseline was tuned to."""
+    """What decided the run: the system's parameters in each protocol, those for new items, and what every baseline was
+    tuned to."""
     found = {f"{SYSTEM}.{name}": str(value) for name, value in result["parameters"].items()}
     for protocol, part in result["protocols"].items():
+        for name, own in part.get("fitted", {}).items():
+            found |= {f"{protocol}.{name}.{key}": str(value) for key, value in own.items()}
         for name, tuned in part.get("tuned", {}).items():
             found |= {f"{protocol}.{name}.{key}": str(value) for key, value in tuned["parameters"].items()}
         for name, tuned in (part.get("new_items") or {}).get("tuned", {}).items():
@@ -99,6 +102,7 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     parts["buckets"] = {f"{bucket['baskets']} baskets": bucket["models"][SYSTEM] for bucket in result["buckets"]}
     parts["beyond_accuracy"] = result.get("beyond_accuracy", {})
     parts["seconds"] = result.get("seconds", {})
+    parts["slices"] = {name: part for name in ("worst_slice", "least_gain_slice") if (part := result.get(name))}
     return flat(parts)
 
 

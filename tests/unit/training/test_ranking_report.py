@@ -58,7 +58,7 @@ class NewOracle:
     """New items that every second target wants, then what is popular."""
 
     name = "tandem"
-    parameters: Mapping[str, Any] = {}
+    parameters: Mapping[str, Any] = {"leaves": 7}
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol, self._popular = protocol, Popular(Baskets(protocol), repeats=False)
@@ -307,6 +307,10 @@ def test_runs_are_recorded_and_compare(result: dict[str, Any], tmp_path: Path) -
         == (result["protocols"]["temporal"]["new_items"]["models"]["als"]["recall@10"])
     )
     assert run.data.params["tandem.leaves"] == "31"
+    for protocol in ("next_basket", "temporal"):
+        assert run.data.params[f"{protocol}.tandem.leaves"] == "31"
+        assert run.data.params[f"{protocol}.new_items.tandem.leaves"] == "7"
+    assert run.data.metrics["slices/worst_slice/mean"] == result["worst_slice"]["mean"]
     assert "next_basket.new_items.tifu-knn.alpha" in run.data.params
     assert "next_basket.tifu-knn.alpha" in run.data.params
     assert run.data.tags["data_hash"] == "0123456789abcdef"
