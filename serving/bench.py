@@ -322,9 +322,10 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 
 
 def _alone(config: ServeConfig) -> ServeConfig:
-    """The settings without the LLM, on free ports of the loopback: a service that runs already is not disturbed."""
+    """The settings without the LLM and with one ingress replica, for which the targets are, on free ports of the
+    loopback: a service that runs already is not disturbed."""
     base = next(base for base in random.sample(range(10_000, 32_000, 500), 44) if _free(range(base, base + 400)))
-    ports = {"host": "127.0.0.1", "port": base + 4, "http_port": base + 5, "internal_ports": base}
+    ports = {"host": "127.0.0.1", "port": base + 4, "http_port": base + 5, "internal_ports": base, "replicas": 1}
     return config.model_copy(update={"llm": None, "ingress": config.ingress.model_copy(update=ports)})
 
 
