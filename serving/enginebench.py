@@ -53,7 +53,8 @@ def measure_engine(workspace: Workspace, config: ServeConfig, requests: int = 96
 async def _measure(workspace: Workspace, config: ServeConfig, requests: int, seed: int) -> dict[str, float]:
     assert config.llm is not None  # measure_engine has looked
     services = load_services(workspace, config)
-    engine = create(config.llm.model_copy(update={"weights_dir": workspace.llm}))
+    # What a cold engine's first answers take is no failure here.
+    engine = create(config.llm.model_copy(update={"weights_dir": workspace.llm, "timeout_s": _PATIENCE_S}))
     try:
         return await compare(services, engine, config.llm.max_concurrency, requests, seed)
     finally:
