@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ class Catalog:
     @property
     def carried(self) -> npt.NDArray[np.bool_]:
         """Whether an item has the label [L]."""
-        known = self.label_of_row[self.label_of_row >= 0]
-        return np.asarray(np.bincount(known, minlength=len(self.labels)) > 0)
+        return _carried(self)
 
     @property
     def wider(self) -> list[tuple[str, str]]:
@@ -224,6 +224,12 @@ class Catalog:
             meanings,
             told["name"],
         )
+
+
+@lru_cache(maxsize=1)  # of the catalog that is served: requests ask, and rows are many
+def _carried(catalog: Catalog) -> npt.NDArray[np.bool_]:
+    known = catalog.label_of_row[catalog.label_of_row >= 0]
+    return np.asarray(np.bincount(known, minlength=len(catalog.labels)) > 0)
 
 
 def _assemble(
