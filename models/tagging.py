@@ -85,14 +85,29 @@ class TagItem:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+Grouped = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]
+"""Label counts by group: starts [groups + 1], labels (ascending within a group), counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A labelled item that does not count: its label, its text, its values of the attributes (-1: none)."""
+
+    label: int
+    text: int
+    values: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelCounts:
     """Label counts per text and per attribute value, over some of a catalog's rows (all, or a training fold)."""
 
-    by_text: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]
-    by_value: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]]
+    by_text: Grouped
+    by_value: Mapping[str, Grouped]
     prior: npt.NDArray[np.float64]
     prior_total: float
+    without_rows: tuple[LeftOut, ...] = ()
+    """Items that are counted in the arrays and left out of every answer."""
 
     @staticmethod
     def build(catalog: Catalog, rows: npt.NDArray[np.bool_] | None = None) -> LabelCounts:
@@ -112,27 +127,54 @@ class LabelCounts:
         )
 
     def without(self, catalog: Catalog, row: int) -> LabelCounts:
-        """The counts with one labelled item of the catalog, which must be among the counted, left out as if new."""
+        """The counts with one labelled item of the catalog, which must be among the counted, left out as if new.
+
+        The arrays are shared: training leaves out thousands of items one by one, and a copy for each of what a million
+        items have would be terabytes.
+        """
         label = int(catalog.label_of_row[row])
         prior = self.prior * self.prior_total
         prior[label] -= 1.0
-        by_value = {
-            name: _less(self.by_value[name], int(codes[row]), label) for name, codes in catalog.attributes.items()
-        }
-        text = _less(self.by_text, int(catalog.text_of_row[row]), label)
-        return LabelCounts(text, by_value, prior / (self.prior_total - 1.0), self.prior_total - 1.0)
+        values = {name: int(codes[row]) for name, codes in catalog.attributes.items()}
+        out = LeftOut(label, int(catalog.text_of_row[row]), values)
+        fewer = self.prior_total - 1.0
+        return LabelCounts(self.by_text, self.by_value, prior / fewer, fewer, (*self.without_rows, out))
 
     def of_text(self, text: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Labels of a text's items and how many items carry each."""
-        starts, labels, counts = self.by_text
-        window = slice(starts[text], starts[text + 1])
-        return labels[window], counts[window]
+        _, labels, counts = self.of_texts(np.array([text], np.int64))
+        return labels, counts
+
+    def of_texts(
+        self, texts: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """How many labels the items of each text [n] have, then these labels and their counts, one text's after the
+        other's."""
+        starts, known, many = self.by_text
+        sizes = starts[texts + 1] - starts[texts]
+        at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
+        labels, counts = known[at], many[at]
+        for out in self.without_rows:
+            for place in np.flatnonzero(texts == out.text).tolist():
+                run = slice(int(sizes[:place].sum()), int(sizes[: place + 1].sum()))
+                fewer = run.start + int(np.searchsorted(labels[run], out.label))
+                counts[fewer] -= 1.0
+                if not counts[fewer]:
+                    labels, counts = np.delete(labels, fewer), np.delete(counts, fewer)
+                    sizes[place] -= 1
+        return sizes, labels, counts
 
     def shares(self, attribute: str, value: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Smoothed P(label | attribute value) of each label [n]: towards the prior with the weight of a few rows."""
         starts, known, counts = self.by_value[attribute]
         window = slice(starts[value], starts[value + 1])
-        return np.asarray(_smoothed(known[window], counts[window], labels, self.prior, _PRIOR_ROWS))
+        found, many = known[window], counts[window]
+        gone = [out.label for out in self.without_rows if out.values[attribute] == value]
+        if gone:
+            many = many.copy()
+            # A count of 0 is none: what is smoothed needs no row taken out.
+            np.subtract.at(many, np.searchsorted(found, gone), 1.0)
+        return np.asarray(_smoothed(found, many, labels, self.prior, _PRIOR_ROWS))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -204,18 +246,17 @@ class LLMTags:
 def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.NDArray[np.float32]) -> Retrieved:
     """Nearest texts and candidate labels of an item with this embedding [d]; texts that ``counts`` lacks are unseen."""
     found, similarity = catalog.index.search(vector[None, :], min(2 * NEIGHBOURS, len(catalog.texts)))
-    starts, by_text, many = counts.by_text
     there = found[0] >= 0
     texts, near = found[0][there], _settled(similarity[0][there])
-    seen = np.flatnonzero(starts[texts + 1] > starts[texts])[:NEIGHBOURS]
-    texts, near = texts[seen], near[seen]
+    # The labels of the neighbours that have any, one run after the other.
+    sizes, by_text, many = counts.of_texts(texts)
+    seen = np.flatnonzero(sizes)[:NEIGHBOURS]
+    texts, near, sizes = texts[seen], near[seen], sizes[seen]
+    by_text, many = by_text[: sizes.sum()], many[: sizes.sum()]
     best = float(near[0]) if len(near) else 0.0
-    sizes = starts[texts + 1] - starts[texts]
-    # Where each neighbour's labels lie, one run after the other.
-    at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
-    totals = np.add.reduceat(many[at], np.cumsum(sizes) - sizes) if len(at) else np.empty(0)
-    labels, first, place = np.unique(by_text[at], return_index=True, return_inverse=True)
-    weight = np.repeat(np.exp(_SHARPNESS * (near - best)), sizes) * many[at] / np.repeat(totals, sizes)
+    totals = np.add.reduceat(many, np.cumsum(sizes) - sizes) if len(many) else np.empty(0)
+    labels, first, place = np.unique(by_text, return_index=True, return_inverse=True)
+    weight = np.repeat(np.exp(_SHARPNESS * (near - best)), sizes) * many / np.repeat(totals, sizes)
     shares = np.bincount(place, weight, len(labels))
     nearest = np.full(len(labels), -1.0)
     np.maximum.at(nearest, place, np.repeat(near, sizes))
@@ -491,27 +532,10 @@ def _code(values: Sequence[str], value: str | None) -> int:
     return at if at < len(values) and values[at] == value else -1
 
 
-def _less(
-    grouped: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]], group: int, label: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Label counts with one item fewer; ``group`` -1 is no group."""
-    starts, labels, counts = grouped
-    if group < 0:
-        return grouped
-    at = int(starts[group] + np.searchsorted(labels[starts[group] : starts[group + 1]], label))
-    if counts[at] > 1:
-        fewer = counts.copy()
-        fewer[at] -= 1.0
-        return starts, labels, fewer
-    moved = starts.copy()
-    moved[group + 1 :] -= 1
-    return moved, np.delete(labels, at), np.delete(counts, at)
-
-
 def _grouped(
     group: npt.NDArray[np.int32], label: npt.NDArray[np.int32], groups: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Label counts by group as (starts [groups + 1], labels, counts), labels ascending within a group."""
+) -> Grouped:
+    """Label counts of rows by their group; -1 is no group."""
     known = group >= 0
     # One number for each pair: sorted ten times as fast as pairs are, which counts where items arrive while serving.
     labels = int(label.max(initial=-1)) + 1
