@@ -69,6 +69,7 @@ def tag(
     text: Annotated[str, typer.Option(help="Its description.")] = "",
     attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
     item_id: Annotated[str, typer.Option(help="Its id: tags for review become cases of it (tandem review).")] = "",
+    vocabulary: Annotated[str, typer.Option(help="A label set (train.several) in place of the catalog's labels.")] = "",
     tenant: Annotated[str, typer.Option(help="On whose budget of the LLM.")] = "",
     deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -84,7 +85,7 @@ def tag(
     from serving.client import item
 
     product = item(title, text, pairs(attribute), item_id)
-    request = recommender_pb2.TagRequest(item=product, tenant=tenant, deadline_ms=deadline_ms)
+    request = recommender_pb2.TagRequest(item=product, tenant=tenant, deadline_ms=deadline_ms, vocabulary=vocabulary)
     with connected(workspace, target) as client:
         show_reply(client.tag(request), render.tags, as_json)
 
@@ -94,6 +95,7 @@ def score(
     claimed: Annotated[list[str] | None, typer.Option("--tag", help="A tag an LLM claims; repeatable.")] = None,
     text: Annotated[str, typer.Option(help="The product's description.")] = "",
     attribute: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    vocabulary: Annotated[str, typer.Option(help="The label set that the tags are of, if they are of one.")] = "",
     stream: Annotated[
         Path | None, typer.Option(help="JSON lines, each a ScoreRequest (protos/tandem/v1); - reads standard input.")
     ] = None,
@@ -110,7 +112,7 @@ def score(
     Example: echo '{"claims": [{"tag": {"item": {"title": "Brie"}, "tag": "CHEESE"}}]}' | tandem score --stream -
     """
     if stream is not None:
-        if title or claimed or text or attribute:
+        if title or claimed or text or attribute or vocabulary:
             raise UsageError("--stream takes its products and claims from the lines; leave the others out")
         _score_stream(stream, workspace, target)
         return
@@ -121,7 +123,9 @@ def score(
     from serving.client import item
 
     product = item(title, text, pairs(attribute))
-    claims = [ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=product, tag=name)) for name in claimed]
+    claims = [
+        ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=product, tag=name, vocabulary=vocabulary)) for name in claimed
+    ]
     with connected(workspace, target) as client:
         show_reply(client.score(ensemble_pb2.ScoreRequest(claims=claims)), render.judgements, as_json)
 

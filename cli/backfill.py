@@ -33,6 +33,7 @@ def backfill_tags(
     source: Annotated[Path, typer.Option("--input", help="Products: parquet or CSV with item_id, title, ...")],
     output: Annotated[Path, typer.Option(help="Folder of the results; a killed job resumes here.")],
     llm: Annotated[bool, typer.Option(help="Ask the LLM as well (slow without a GPU).")] = False,
+    vocabulary: Annotated[str, typer.Option(help="A label set (train.several) in place of the catalog's labels.")] = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -40,12 +41,19 @@ def backfill_tags(
     """Tag a file of products.
 
     Example: tandem backfill tags --input new_products.parquet --output tagged/
+    Example: tandem backfill tags --input new_products.parquet --output labelled/ --vocabulary diets
     """
     from serving.backfill import tag_products
 
     with progress_bar("backfill", as_json) as progress:
         report = tag_products(
-            Workspace(workspace), read_settings(config).serve_config(), source, output, with_llm=llm, progress=progress
+            Workspace(workspace),
+            read_settings(config).serve_config(),
+            source,
+            output,
+            with_llm=llm,
+            vocabulary=vocabulary,
+            progress=progress,
         )
     _print_backfill(report, as_json)
 

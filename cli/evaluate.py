@@ -95,7 +95,7 @@ def evaluate(
         return
     from models import release
 
-    keys = {"release": ("ranking", "tags", "attributes"), "cold-start": ("cold_start",)}
+    keys = {"release": ("ranking", "tags", "sets", "attributes"), "cold-start": ("cold_start",)}
     if what not in keys:
         raise UsageError(f"there is no evaluation {what!r}; choose from ranking, tags, {', '.join(keys)}, parity")
     current, _ = release.read(Workspace(workspace).releases)
@@ -245,10 +245,11 @@ def show_metrics(metrics: Any) -> None:
             cells = ("" if each is None else f"{each:.4f}" if isinstance(each, float) else str(each) for each in shown)
             table.add_row(name, *cells)
         console.print(table)
-    for name in ("tags", "cold_start"):
-        if not (values := metrics.get(name)):
+    sets = {f"label set {name}": values for name, values in (metrics.get("sets") or {}).items()}
+    for name, values in {"tags": metrics.get("tags"), **sets, "cold start": metrics.get("cold_start")}.items():
+        if not values:
             continue
-        table = Table(title=f"{name.replace('_', ' ')}: guardrail on held-out groups", title_justify="left")
+        table = Table(title=f"{name}: guardrail on held-out groups", title_justify="left")
         table.add_column("measure")
         table.add_column("value")
         for key, value in values.items():

@@ -45,7 +45,8 @@ def check(
     `labels = FILE` under [train] lets Tag know the labels by what it holds: an entry is a value of the catalog's label
     column by its id, or by its name without regard to case. Names, synonyms, definition and examples then say what a
     label means, an LLM reads its definition, labels that no item carries yet are proposed for people to accept, and an
-    accepted label implies its parents. It must not allow several labels an item.
+    accepted label implies its parents. It must not allow several labels an item; `several.COLUMN = FILE` under [train]
+    is for those, beside the list column that holds them.
 
     Example: tandem vocabulary check ../shared/data/openfoodfacts/labels.full.json.gz
     Example: tandem vocabulary check sizes.json --read "Olive oil, 2 x 500 ml"

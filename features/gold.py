@@ -30,6 +30,8 @@ item's as it was judged."""
 
 VALUE_GROUP: Final = "attribute:"
 """Begins the group of a case that is about an attribute's value, whose tag is written ATTRIBUTE=VALUE."""
+SET_GROUP: Final = "labels:"
+"""Begins the group of a case that is about a label of a label set: labels:SET/LABEL."""
 
 
 def gold(workspace: Workspace) -> pl.DataFrame:
@@ -38,7 +40,8 @@ def gold(workspace: Workspace) -> pl.DataFrame:
     Reviewed tags are no sample of all tags: they were the uncertain ones. Learn from them; certify on labels that were
     drawn. Raises StoreUnavailable.
     """
-    return _judged(workspace, f"substr(grp, 1, {len(VALUE_GROUP)}) <> ?", VALUE_GROUP)
+    others = f"substr(grp, 1, {len(VALUE_GROUP)}) <> ? AND substr(grp, 1, {len(SET_GROUP)}) <> ?"
+    return _judged(workspace, others, VALUE_GROUP, SET_GROUP)
 
 
 def value_gold(workspace: Workspace, attribute: str) -> pl.DataFrame:
@@ -47,7 +50,14 @@ def value_gold(workspace: Workspace, attribute: str) -> pl.DataFrame:
     return found.with_columns(pl.col("label").str.strip_prefix(f"{attribute}="))
 
 
-def _judged(workspace: Workspace, which: str, group: str) -> pl.DataFrame:
+def set_gold(workspace: Workspace, prefix: str) -> pl.DataFrame:
+    """What counts of the words on a label set's labels, as `gold`; ``prefix`` begins its groups. Cases name a label
+    SET/LABEL. Raises StoreUnavailable."""
+    found = _judged(workspace, f"substr(grp, 1, {len(prefix)}) = ?", prefix)
+    return found.with_columns(pl.col("label").str.strip_prefix(prefix.removeprefix(SET_GROUP)))
+
+
+def _judged(workspace: Workspace, which: str, *groups: str) -> pl.DataFrame:
     if not workspace.review.exists():
         return pl.DataFrame(schema=GOLD)
     with closing(SqliteFile(workspace.review, "", "review queue")) as file, file.guard():
@@ -56,7 +66,7 @@ def _judged(workspace: Workspace, which: str, group: str) -> pl.DataFrame:
         old = not file.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'judged'").fetchone()
         source = "(SELECT '' AS grp, * FROM gold)" if old else "judged"
         query = f"SELECT {', '.join(GOLD)} FROM {source} WHERE {which} ORDER BY time, seq, right"
-        rows = file.db.execute(query, (group,)).fetchall()
+        rows = file.db.execute(query, groups).fetchall()
     columns = list(zip(*rows)) or [()] * len(GOLD)
     frame = pl.DataFrame(dict(zip(GOLD, columns)), schema={**GOLD, "right": pl.Int64})
     return frame.with_columns(pl.col("right").cast(pl.Boolean))
@@ -91,3 +101,26 @@ def with_gold(items: pl.DataFrame, gold: pl.DataFrame, label_column: str | None)
         )
     )
     return items.with_columns(own[label_column].cast(items.schema[label_column]))
+
+
+def with_set_gold(items: pl.DataFrame, gold: pl.DataFrame, column: str) -> pl.DataFrame:
+    """``items`` (a catalog: item_id and a list ``column``) with people's words on its labels: what they last called
+    right is among an item's, what they last called wrong is not.
+
+    Only items that have a list, even an empty one, learn: of the others one label is known and nothing of the rest. A
+    catalog without the column is left as it is.
+    """
+    if column not in items.columns or not len(gold):
+        return items
+    newest = gold.unique(["item_id", "label"], keep="last", maintain_order=True)
+    named = newest.group_by("item_id").agg(
+        right=pl.col("label").filter(pl.col("right")), wrong=pl.col("label").filter(~pl.col("right"))
+    )
+    told = items.select("item_id", own=pl.col(column)).join(named, on="item_id", how="left", maintain_order="left")
+    corrected = told.select(
+        pl.when(pl.col("own").is_null() | pl.col("right").is_null())
+        .then("own")
+        .otherwise(pl.col("own").list.set_difference("wrong").list.set_union("right"))
+        .alias(column)
+    )
+    return items.with_columns(corrected[column].cast(items.schema[column]))

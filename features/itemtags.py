@@ -104,9 +104,11 @@ def read_published(path: Path) -> pl.DataFrame:
     if not source:
         raise WorkspaceError(f"{path} holds no part-*.parquet; {remedy}")
     try:
-        frame = (
-            pl.read_parquet(source, columns=list(PUBLISHED), glob=False).cast(pl.Schema(PUBLISHED)).drop_nulls("tag")
-        )
+        found = pl.scan_parquet(source, glob=False)
+        if "vocabulary" in found.collect_schema():
+            # A label of a label set is no tag of the label column, whatever it is called.
+            found = found.filter(pl.col("vocabulary").fill_null("") == "")
+        frame = found.select(list(PUBLISHED)).collect().cast(pl.Schema(PUBLISHED)).drop_nulls("tag")
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]
         raise WorkspaceError(f"{path} holds no published tags ({reason}); {remedy}") from error

@@ -18,6 +18,7 @@ import polars as pl
 from models import artifacts
 from models.meanings import Meaning, meanings_of, stems_of, text_of, vectors_of
 from models.ports import Embedder, FloatMatrix, VectorIndex
+from models.several import Several
 from models.text import embedding_text
 from models.vocabulary import Vocabulary
 
@@ -39,6 +40,9 @@ class Catalog:
     With a vocabulary labels are the column's values, then its entries that no item carried in training; ``meanings``
     are what it says of them, by label, and ``source`` is its name. ``stems``: the words of each name of a label, by
     code.
+
+    ``several``: who has which label where an item may have several (see `models.labelset`); ``label_of_row`` says
+    nothing then. None where labels are the label column's, one an item.
     """
 
     texts: tuple[str, ...]
@@ -57,6 +61,23 @@ class Catalog:
     stems: tuple[tuple[frozenset[str], ...], ...] = ()
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
     source: str = ""
+    several: Several | None = None
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Of which items [n] it is known what they are labelled."""
+        return self.several.stated if self.several is not None else np.asarray(self.label_of_row >= 0)
+
+    def labels_of(self, row: int) -> frozenset[int]:
+        """The labels of an item; none also where nobody knows them."""
+        if self.several is not None:
+            return frozenset(self.several.of_row(row).tolist())
+        label = int(self.label_of_row[row])
+        return frozenset((label,)) if label >= 0 else frozenset()
+
+    def labels_at(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """(row, label) of every label of these labelled items [m]."""
+        return self.several.pairs(rows) if self.several is not None else (rows, self.label_of_row[rows])
 
     @property
     def carried(self) -> npt.NDArray[np.bool_]:
@@ -111,7 +132,9 @@ class Catalog:
             parts.append(embedder.embed(texts[start : start + _BATCH]))
             progress(min(1.0, (start + _BATCH) / len(texts)))
         vectors = np.concatenate(parts) if parts else np.empty((0, embedder.dimension), np.float32)
-        labels, label_of_row = _codes(items[label_column]) if label_column else ((), np.full(len(items), -1, np.int32))
+        labels, label_of_row = (
+            codes_of(items[label_column]) if label_column else ((), np.full(len(items), -1, np.int32))
+        )
         meanings: dict[str, Meaning] = {}
         if vocabulary is not None:
             own = {embedding_text(title, None).lower() for title in items["title"].unique().to_list()}
@@ -120,7 +143,7 @@ class Catalog:
         label_vectors = (
             vectors_of(labels, meanings, embedder) if labels else np.empty((0, embedder.dimension), np.float32)
         )
-        coded = {name: _codes(items[name]) for name in categorical if name != label_column}
+        coded = {name: codes_of(items[name]) for name in categorical if name != label_column}
         evidence = {name: value for name, value in coded.items() if is_evidence(value[1], label_of_row)}
         return _assemble(
             texts,
@@ -132,7 +155,7 @@ class Catalog:
             label_of_row,
             {name: rows for name, (_, rows) in evidence.items()},
             {name: values for name, (values, _) in evidence.items()},
-            _named(labels, meanings),
+            named(labels, meanings),
             stems_of(labels, meanings),
             meanings,
             vocabulary.name if vocabulary is not None else "",
@@ -159,17 +182,17 @@ class Catalog:
         if fresh:
             added = embed(fresh)
             vectors, index = np.concatenate((vectors, added)), grow(index, added)
-        label = _known(items[label_column], self.labels) if label_column else np.full(len(rows), -1, np.int32)
+        label = known_codes(items[label_column], self.labels) if label_column else np.full(len(rows), -1, np.int32)
         return _assemble(
             (*self.texts, *fresh),
             vectors,
             index,
-            _placed(self.text_of_row, rows, np.array([code[text] for text in full], np.int32)),
+            placed(self.text_of_row, rows, np.array([code[text] for text in full], np.int32)),
             self.labels,
             self.label_vectors,
-            _placed(self.label_of_row, rows, label),
+            placed(self.label_of_row, rows, label),
             {
-                name: _placed(codes, rows, _known(items[name], self.values[name]))
+                name: placed(codes, rows, known_codes(items[name], self.values[name]))
                 for name, codes in self.attributes.items()
             },
             self.values,
@@ -219,16 +242,16 @@ class Catalog:
             array("label_of_row"),
             {name: array(f"attribute_{number}") for number, name in enumerate(names["values"])},
             {name: tuple(values) for name, values in names["values"].items()},
-            _named(labels, meanings),
+            named(labels, meanings),
             stems_of(labels, meanings),
             meanings,
             told["name"],
         )
 
 
-@lru_cache(maxsize=1)  # of the catalog that is served: requests ask, and rows are many
+@lru_cache(maxsize=4)  # of the catalog that is served and its label sets: requests ask, and rows are many
 def _carried(catalog: Catalog) -> npt.NDArray[np.bool_]:
-    known = catalog.label_of_row[catalog.label_of_row >= 0]
+    _, known = catalog.labels_at(np.flatnonzero(catalog.labelled))
     return np.asarray(np.bincount(known, minlength=len(catalog.labels)) > 0)
 
 
@@ -269,7 +292,7 @@ def _assemble(
     )
 
 
-def _named(labels: Sequence[str], meanings: Mapping[str, Meaning]) -> dict[str, int]:
+def named(labels: Sequence[str], meanings: Mapping[str, Meaning]) -> dict[str, int]:
     """Labels whose vector is the embedding of these very words: those with examples are of more."""
     return {
         text_of(label, meaning): number
@@ -278,20 +301,20 @@ def _named(labels: Sequence[str], meanings: Mapping[str, Meaning]) -> dict[str, 
     }
 
 
-def _codes(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+def codes_of(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
     text = column.cast(pl.String)
     names = tuple(sorted(text.drop_nulls().unique().to_list()))
     codes = text.replace_strict({name: number for number, name in enumerate(names)}, return_dtype=pl.Int32, default=-1)
     return names, codes.fill_null(-1).to_numpy()
 
 
-def _known(column: pl.Series, values: Sequence[str]) -> npt.NDArray[np.int32]:
+def known_codes(column: pl.Series, values: Sequence[str]) -> npt.NDArray[np.int32]:
     """Codes of a column's values among those known, -1 for others."""
     code = {value: number for number, value in enumerate(values)}
     return np.array([code.get(value, -1) for value in column.cast(pl.String).to_list()], np.int32)
 
 
-def _placed(
+def placed(
     codes: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], new: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
     longer = np.full(max(len(codes), int(rows.max(initial=-1)) + 1), -1, np.int32)

@@ -17,6 +17,9 @@ What it needs. Scores of gold units from models that did not see their gold, uni
 a ``start`` that was not chosen with the same gold. A unit counts as right or wrong as a whole: where its items have
 several labels, the caller says which one is its gold, or draws one item of each unit.
 
+Several labels. Where an item may carry several, its score is that of its surest label, and at a threshold it is wrong
+where any label that reaches it is wrong: whoever falls with the threshold does so once, so the counts stay binomial.
+
 Groups. A group of tags with ``own_units`` gold units has a threshold of its own; smaller groups share the one that is
 certified on all of them together, which promises precision over that mixture and of no single group. Each certificate
 holds with the stated confidence by itself, not all of them at once.
@@ -165,13 +168,17 @@ def certify(
     config: CertifyConfig,
     groups: Sequence[str] | None = None,
     starts: Mapping[str, float] | None = None,
+    worst: FloatArray | None = None,
 ) -> Certificate:
     """The certificate of units with these held-out ``scores`` [n] in [0, 1] and judgements [n].
 
     ``groups``: the group of tags each unit belongs to; None puts all into the pooled one. ``starts``: first thresholds
-    by group where they are not the configured one, chosen without this gold. Raises ValueError where lengths differ or
-    a score is NaN.
+    by group where they are not the configured one, chosen without this gold. ``worst``: of units with several labels
+    the score from which on each is wrong [n], -inf where it never is; ``right`` is of the surest label alone and
+    decides where there is no ``worst``. Raises ValueError where lengths differ or a score is NaN.
     """
+    if worst is None:
+        worst = np.where(right, -inf, scores)
     if len(scores) != len(right) or (groups is not None and len(groups) != len(scores)):
         raise ValueError(f"{len(scores)} scores and {len(right)} judgements: give one of each for every unit")
     if np.isnan(scores).any():
@@ -183,19 +190,18 @@ def certify(
     parts = {**{name: names == name for name in own}, POOLED: rest}
     starts = starts or {}
     return Certificate(
-        config, {name: _bound(scores[part], right[part], config, starts.get(name)) for name, part in parts.items()}
+        config, {name: _bound(scores[part], worst[part], config, starts.get(name)) for name, part in parts.items()}
     )
 
 
-def _bound(scores: FloatArray, right: BoolArray, config: CertifyConfig, start: float | None = None) -> Bound:
+def _bound(scores: FloatArray, worst: FloatArray, config: CertifyConfig, start: float | None = None) -> Bound:
     """Fixed-sequence testing down the grid."""
     if start is not None:
         config = config.model_copy(update={"start": max(start, config.stop)})
     grid = config.grid()
-    order = np.argsort(-scores, kind="stable")
     # How many units reach each threshold, and how many of those are wrong.
-    accepted = np.searchsorted(-scores[order], -grid, side="right")
-    wrong = np.concatenate(([0], np.cumsum(~right[order])))[accepted]
+    accepted = np.searchsorted(np.sort(-scores), -grid, side="right")
+    wrong = np.searchsorted(np.sort(-worst), -grid, side="right")
     lower = lower_bound(accepted, wrong, config.confidence)
     failed = np.flatnonzero(lower < config.precision)
     passed = int(failed[0]) if len(failed) else len(grid)

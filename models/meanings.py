@@ -65,16 +65,19 @@ class Meaning:
         return asdict(self)
 
 
-def read_labels(path: Path) -> Vocabulary:
-    """A vocabulary whose labels Tag shall choose from. Raises InvalidVocabulary as `vocabulary.read` does, and for one
-    without labels or with several an item, which no certificate is about."""
+def read_labels(path: Path, several: bool = False) -> Vocabulary:
+    """A vocabulary whose labels Tag shall choose from: one of them an item, or ``several``.
+
+    Raises InvalidVocabulary as `vocabulary.read` does, for one without labels, and where one label an item is asked for
+    and it allows several.
+    """
     made = vocabulary.read(path)
     if not made.entries:
-        raise InvalidVocabulary(f"{path} declares no labels; list them under 'labels', or leave train.labels out")
-    if made.several:
+        raise InvalidVocabulary(f"{path} declares no labels; list them under 'labels', or leave it out of [train]")
+    if made.several and not several:
         raise InvalidVocabulary(
-            f"{path} lets an item carry several of its labels, and Tag certifies one label an item; give a file that "
-            'says "several": false, or leave train.labels out'
+            f"{path} lets an item carry several of its labels, and train.labels is of one label an item; give a file "
+            'that says "several": false, or name it under train.several beside the list column that it is of'
         )
     return made
 

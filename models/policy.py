@@ -58,9 +58,15 @@ class TagConfig(TreesConfig):
         )
 
 
-def start_of(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], units: int, config: CertifyConfig) -> float:
+def start_of(
+    scores: npt.NDArray[np.float64],
+    right: npt.NDArray[np.bool_],
+    units: int,
+    config: CertifyConfig,
+    worst: npt.NDArray[np.float64] | None = None,
+) -> float:
     """Where the test of a group with so many gold ``units`` starts, from ``scores`` [n] and judgements of units that
-    are no gold.
+    are no gold (``worst`` as in `certify`).
 
     Too strict a start accepts so few units that one mistake of a good guardrail ends the test. So it starts where half
     of those are accepted that these units would let be accepted, and at least as many as may hold three wrong ones.
@@ -69,7 +75,10 @@ def start_of(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], unit
         return config.start
     order = np.argsort(-scores, kind="stable")
     many = np.arange(1, len(scores) + 1)
-    held = np.flatnonzero(lower_bound(many, np.cumsum(~right[order]), config.confidence) >= config.precision)
+    wrong = (
+        np.cumsum(~right[order]) if worst is None else np.searchsorted(np.sort(-worst), -scores[order], side="right")
+    )
+    held = np.flatnonzero(lower_bound(many, wrong, config.confidence) >= config.precision)
     share = _START_SHARE * (held[-1] + 1) / len(scores) if len(held) else 0.0
     wanted = max(share, least_units(_START_ERRORS, config.precision, config.confidence) / max(1, units))
     rank = min(len(scores), int(np.ceil(wanted * len(scores)))) - 1
@@ -128,6 +137,7 @@ class TagPolicy:
     ``certificates``: by what there was to go by. ``groups``: by label. ``required``: attributes an item must name for
     "attributes". ``unseen``: labels that no item had in training. ``review_only``: whether a group is switched to
     review (the audit does); asked for every tag that would be accepted, so it must be quick and never raise.
+    ``several``: whether an item may have several of the labels accepted.
     """
 
     certificates: Mapping[Evidence, Certificate]
@@ -135,6 +145,7 @@ class TagPolicy:
     required: tuple[str, ...]
     reject_below: float
     unseen: frozenset[str] = frozenset()
+    several: bool = False
     review_only: Callable[[str], bool] = field(default=_nobody)
 
     def group_of(self, label: str) -> str:
@@ -152,7 +163,8 @@ class TagPolicy:
         """The verdict on a tag nobody vetoed.
 
         ``probability``: by all evidence, decides between review and reject. ``score``: without an LLM's answer;
-        ``best``: whether no other label of the item scores higher, see `likeliest`.
+        ``best``: whether no other label of the item scores higher, see `likeliest`; where several may be accepted,
+        whether no fact speaks against it.
         """
         group = self.group_of(label)
         certificate = self.certificates[evidence]
@@ -170,6 +182,8 @@ class TagPolicy:
         if bound.threshold == inf:
             return f"{_shown(group, certified)} cannot accept: {bound.reason}"
         if not best:
+            if self.several:
+                return "a fact speaks against it"
             return "another tag of the item scores higher, and one is accepted at most"
         if not score >= bound.threshold:
             return f"scores {score:.4f}; {_shown(group, certified)} accepts from {bound.threshold:.4f} on"
@@ -185,6 +199,7 @@ class TagPolicy:
             "required": list(self.required),
             "reject_below": self.reject_below,
             "unseen": sorted(self.unseen),
+            "several": self.several,
         }
 
     @staticmethod
@@ -198,6 +213,7 @@ class TagPolicy:
                 tuple(str(name) for name in value["required"]),
                 float(value["reject_below"]),
                 frozenset(str(label) for label in value.get("unseen", ())),
+                bool(value.get("several", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactMismatch(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,45 +85,65 @@ class TagItem:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-Grouped = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]
-"""Label counts by group: starts [groups + 1], labels (ascending within a group), counts."""
+class Grouped(NamedTuple):
+    """Label counts by group (a text, an attribute's value): where each group's labels begin [groups + 1], the labels,
+    ascending within a group, how many items carry each, and how many labelled items there are [groups]."""
+
+    starts: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.float64]
+    items: npt.NDArray[np.float64]
+
+
+class TextLabels(NamedTuple):
+    """Of n texts: how many labels the items of each have, these labels and counts one text's after the other's, and how
+    many labelled items each text has [n]."""
+
+    sizes: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.float64]
+    items: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A labelled item that does not count: its label, its text, its values of the attributes (-1: none)."""
+    """A labelled item that does not count: its labels, its text, its values of the attributes (-1: none)."""
 
-    label: int
+    labels: tuple[int, ...]
     text: int
     values: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelCounts:
-    """Label counts per text and per attribute value, over some of a catalog's rows (all, or a training fold)."""
+    """Label counts per text and per attribute value, over some of a catalog's rows (all, or a training fold).
+
+    ``prior`` [L]: the smoothed share of the items that carry each label. ``several``: whether an item may carry
+    several.
+    """
 
     by_text: Grouped
     by_value: Mapping[str, Grouped]
     prior: npt.NDArray[np.float64]
     prior_total: float
+    several: bool = False
     without_rows: tuple[LeftOut, ...] = ()
     """Items that are counted in the arrays and left out of every answer."""
 
     @staticmethod
     def build(catalog: Catalog, rows: npt.NDArray[np.bool_] | None = None) -> LabelCounts:
-        chosen = catalog.label_of_row >= 0
-        if rows is not None:
-            chosen &= rows
-        label = catalog.label_of_row[chosen]
+        chosen = np.flatnonzero(catalog.labelled if rows is None else catalog.labelled & rows)
+        row, label = catalog.labels_at(chosen)
         count = np.bincount(label, minlength=len(catalog.labels)) + 1.0
+        # One label an item: shares sum to 1. Several: each is a share of its own, of items that have it or not.
+        total = count.sum() if catalog.several is None else len(chosen) + 2.0
+        groups = {name: (codes, len(catalog.values[name])) for name, codes in catalog.attributes.items()}
         return LabelCounts(
-            _grouped(catalog.text_of_row[chosen], label, len(catalog.texts)),
-            {
-                name: _grouped(codes[chosen], label, len(catalog.values[name]))
-                for name, codes in catalog.attributes.items()
-            },
-            count / count.sum(),
-            float(count.sum()),
+            _grouped(catalog.text_of_row, row, label, chosen, len(catalog.texts)),
+            {name: _grouped(codes, row, label, chosen, many) for name, (codes, many) in groups.items()},
+            count / total,
+            float(total),
+            catalog.several is not None,
         )
 
     def without(self, catalog: Catalog, row: int) -> LabelCounts:
@@ -132,62 +152,61 @@ class LabelCounts:
         The arrays are shared: training leaves out thousands of items one by one, and a copy for each of what a million
         items have would be terabytes.
         """
-        label = int(catalog.label_of_row[row])
+        labels = tuple(sorted(catalog.labels_of(row)))
         prior = self.prior * self.prior_total
-        prior[label] -= 1.0
+        prior[list(labels)] -= 1.0
         values = {name: int(codes[row]) for name, codes in catalog.attributes.items()}
-        out = LeftOut(label, int(catalog.text_of_row[row]), values)
+        out = LeftOut(labels, int(catalog.text_of_row[row]), values)
         fewer = self.prior_total - 1.0
-        return LabelCounts(self.by_text, self.by_value, prior / fewer, fewer, (*self.without_rows, out))
+        return LabelCounts(self.by_text, self.by_value, prior / fewer, fewer, self.several, (*self.without_rows, out))
 
     def of_text(self, text: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Labels of a text's items and how many items carry each."""
-        _, labels, counts = self.of_texts(np.array([text], np.int64))
-        return labels, counts
+        found = self.of_texts(np.array([text], np.int64))
+        return found.labels, found.counts
 
-    def of_texts(
-        self, texts: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-        """How many labels the items of each text [n] have, then these labels and their counts, one text's after the
-        other's."""
-        starts, known, many = self.by_text
+    def of_texts(self, texts: npt.NDArray[np.int64]) -> TextLabels:
+        """What the items of these texts [n] carry."""
+        starts, known, many, all_items = self.by_text
         sizes = starts[texts + 1] - starts[texts]
         at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
-        labels, counts = known[at], many[at]
+        labels, counts, items = known[at], many[at], all_items[texts]
         for out in self.without_rows:
             for place in np.flatnonzero(texts == out.text).tolist():
-                run = slice(int(sizes[:place].sum()), int(sizes[: place + 1].sum()))
-                fewer = run.start + int(np.searchsorted(labels[run], out.label))
-                counts[fewer] -= 1.0
-                if not counts[fewer]:
-                    labels, counts = np.delete(labels, fewer), np.delete(counts, fewer)
-                    sizes[place] -= 1
-        return sizes, labels, counts
+                items[place] -= 1.0
+                first = int(sizes[:place].sum())
+                gone = first + np.searchsorted(labels[first : first + int(sizes[place])], out.labels)
+                counts[gone] -= 1.0
+                empty = gone[counts[gone] == 0]
+                labels, counts = np.delete(labels, empty), np.delete(counts, empty)
+                sizes[place] -= len(empty)
+        return TextLabels(sizes, labels, counts, items)
 
     def shares(self, attribute: str, value: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Smoothed P(label | attribute value) of each label [n]: towards the prior with the weight of a few rows."""
-        starts, known, counts = self.by_value[attribute]
+        starts, known, counts, items = self.by_value[attribute]
         window = slice(starts[value], starts[value + 1])
-        found, many = known[window], counts[window]
-        gone = [out.label for out in self.without_rows if out.values[attribute] == value]
-        if gone:
-            many = many.copy()
-            # A count of 0 is none: what is smoothed needs no row taken out.
-            np.subtract.at(many, np.searchsorted(found, gone), 1.0)
-        return np.asarray(_smoothed(found, many, labels, self.prior, _PRIOR_ROWS))
+        found, many, total = known[window], counts[window], items[value]
+        for out in self.without_rows:
+            if out.values[attribute] == value:
+                total -= 1.0
+                many = many.copy()
+                many[np.searchsorted(found, out.labels)] -= 1.0  # to 0: smoothed, that is a label nobody has
+        return np.asarray(_smoothed(found, many, total, labels, self.prior, _PRIOR_ROWS))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _smoothed(
     found: npt.NDArray[np.int32],
     many: npt.NDArray[np.float64],
+    items: float,
     labels: npt.NDArray[np.int64],
     prior: npt.NDArray[np.float64],
     rows: float,
 ) -> npt.NDArray[np.float64]:
     """Compiled: a dozen calls of numpy, made for three attributes, are 0.08 ms of a millisecond."""
     shares = np.empty(len(labels))
-    total = many.sum() + rows
+    total = items + rows
     for n, label in enumerate(labels):
         at = np.searchsorted(found, label)
         count = many[at] if at < len(found) and found[at] == label else 0.0
@@ -197,7 +216,8 @@ def _smoothed(
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A tagged text of the catalog: its words, and the label that most of its items carry (of equals the first)."""
+    """A tagged text of the catalog: its words, and the label that most of its items carry (of equals the first; -1
+    where they carry none)."""
 
     text: str
     label: int
@@ -248,20 +268,20 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
     found, similarity = catalog.index.search(vector[None, :], min(2 * NEIGHBOURS, len(catalog.texts)))
     there = found[0] >= 0
     texts, near = found[0][there], _settled(similarity[0][there])
-    # The labels of the neighbours that have any, one run after the other.
-    sizes, by_text, many = counts.of_texts(texts)
-    seen = np.flatnonzero(sizes)[:NEIGHBOURS]
-    texts, near, sizes = texts[seen], near[seen], sizes[seen]
-    by_text, many = by_text[: sizes.sum()], many[: sizes.sum()]
+    # The labels of the neighbours that are labelled, one run after the other.
+    of = counts.of_texts(texts)
+    seen = np.flatnonzero(of.items)[:NEIGHBOURS]
+    texts, near, sizes, items = texts[seen], near[seen], of.sizes[seen], of.items[seen]
     best = float(near[0]) if len(near) else 0.0
-    totals = np.add.reduceat(many, np.cumsum(sizes) - sizes) if len(many) else np.empty(0)
-    labels, first, place = np.unique(by_text, return_index=True, return_inverse=True)
-    weight = np.repeat(np.exp(_SHARPNESS * (near - best)), sizes) * many / np.repeat(totals, sizes)
-    shares = np.bincount(place, weight, len(labels))
+    labels, first, place = np.unique(of.labels[: sizes.sum()], return_index=True, return_inverse=True)
+    weight = np.exp(_SHARPNESS * (near - best))
+    each = np.repeat(weight, sizes) * of.counts[: sizes.sum()] / np.repeat(items, sizes)
+    shares = np.bincount(place, each, len(labels))
+    whole = float(weight.sum() if counts.several else shares.sum()) or 1.0
     nearest = np.full(len(labels), -1.0)
     np.maximum.at(nearest, place, np.repeat(near, sizes))
     codes: list[int] = labels.tolist()
-    votes = dict(zip(codes, (shares / (shares.sum() or 1.0)).tolist()))
+    votes = dict(zip(codes, (shares / whole).tolist()))
     label_best = dict(zip(codes, nearest.tolist()))
     label_neighbours = dict(zip(codes, np.bincount(place, minlength=len(labels)).tolist()))
     label_texts = dict(zip(codes, (catalog.texts[text] for text in np.repeat(texts, sizes)[first].tolist())))
@@ -287,7 +307,7 @@ def retrieve(catalog: Catalog, counts: LabelCounts, item: TagItem, vector: npt.N
 
 def _commonest(counts: LabelCounts, text: int) -> int:
     labels, many = counts.of_text(text)
-    return int(labels[np.argmax(many)])
+    return int(labels[np.argmax(many)]) if len(labels) else -1
 
 
 def _settled(similarity: FloatMatrix) -> npt.NDArray[np.float64]:
@@ -533,12 +553,19 @@ def _code(values: Sequence[str], value: str | None) -> int:
 
 
 def _grouped(
-    group: npt.NDArray[np.int32], label: npt.NDArray[np.int32], groups: int
+    group_of_row: npt.NDArray[np.int32],
+    row: npt.NDArray[np.int64],
+    label: npt.NDArray[np.int32],
+    items: npt.NDArray[np.int64],
+    groups: int,
 ) -> Grouped:
-    """Label counts of rows by their group; -1 is no group."""
+    """Counts of the pairs (``row``, ``label``) by the row's group, and of the labelled ``items``; -1 is no group."""
+    group = group_of_row[row]
     known = group >= 0
     # One number for each pair: sorted ten times as fast as pairs are, which counts where items arrive while serving.
     labels = int(label.max(initial=-1)) + 1
     pairs, count = np.unique(group[known].astype(np.int64) * labels + label[known], return_counts=True)
     starts = np.searchsorted(pairs, np.arange(groups + 1) * labels)
-    return starts, (pairs % max(1, labels)).astype(np.int32), count.astype(np.float64)
+    there = group_of_row[items]
+    many = np.bincount(there[there >= 0], minlength=groups).astype(np.float64)
+    return Grouped(starts, (pairs % max(1, labels)).astype(np.int32), count.astype(np.float64), many)

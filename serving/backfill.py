@@ -32,7 +32,7 @@ from serving.codec import Codec
 from serving.config import ServeConfig
 from serving.errors import BackfillFailed, NotReady
 from serving.jobfolder import Job, JobFolder, Outcome, Partition
-from serving.load import TAG_GUARDRAIL
+from serving.load import TAG_GUARDRAIL, label_sets
 from serving.products import ProductFile
 
 Progress = Callable[[str, float], None]
@@ -72,16 +72,20 @@ def tag_products(
     output: Path,
     *,
     with_llm: bool,
+    vocabulary: str = "",
     progress: Progress = lambda *_: None,
 ) -> BackfillReport:
     """Tag every product of ``source`` (CSV or parquet: item_id, title, text, attributes) into ``output`` (`TAGS`).
 
-    Without an LLM trees, index and graph decide, and its absence is not noted row by row. Raises BackfillFailed;
+    Without an LLM trees, index and graph decide, and its absence is not noted row by row. ``vocabulary``: a label set
+    of the release, of which no LLM is asked; "" tags with the catalog's own labels. Raises BackfillFailed;
     NotReady where the release has no tag guardrail, ArtifactMismatch where nothing is released.
     """
     started = time.perf_counter()
     current, folder = release.read(workspace.releases)
-    if not (folder / TAG_GUARDRAIL).exists():
+    if vocabulary:
+        _check_set(current.id, folder, vocabulary, with_llm)
+    elif not (folder / TAG_GUARDRAIL).exists():
         raise NotReady(
             f"release {current.id} has no tag guardrail: the catalog has no label column or too few labelled items. "
             "Ingest with --label-column and train again"
@@ -102,14 +106,29 @@ def tag_products(
             "id_length": limits.id_length,
             "text_length": limits.text_length,
             "list_length": limits.list_length,
+            **({"vocabulary": vocabulary} if vocabulary else {}),
         },
         products.part_rows,
     )
     place = JobFolder(output)
     with place.locked():
         job = place.claim(job)
-        rows = Products(products, Codec(limits, config.default_deadline_ms), with_llm, output.name)
+        rows = Products(products, Codec(limits, config.default_deadline_ms), with_llm, output.name, vocabulary)
         return _run(Plan(Workspace(workspace.root.absolute()), config, place, job, rows, with_llm), progress, started)
+
+
+def _check_set(release_id: str, folder: Path, vocabulary: str, with_llm: bool) -> None:
+    guarded = label_sets(folder)
+    if vocabulary not in guarded:
+        names = ", ".join(map(repr, sorted(guarded))) or "none; name its column under train.several"
+        raise BackfillFailed(f"release {release_id} has no label set {vocabulary!r}; it has {names}")
+    if not guarded[vocabulary]:
+        raise NotReady(
+            f"release {release_id} has no guardrail for {vocabulary!r}: too few items are labelled. Label some and "
+            "train again"
+        )
+    if with_llm:
+        raise BackfillFailed("no LLM is asked about label sets; leave --llm or --vocabulary out")
 
 
 def recommend_all(

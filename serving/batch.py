@@ -73,6 +73,7 @@ _VALUE: Mapping[str, Any] = {
 TAGS: Mapping[str, Any] = {
     "row": pl.Int64,
     "item_id": pl.String,
+    "vocabulary": pl.String,
     "abstained": pl.Boolean,
     "rank": pl.Int32,
     "tag": pl.String,
@@ -92,7 +93,8 @@ TAGS: Mapping[str, Any] = {
     "degraded": _DEGRADED,
     "release": pl.String,
 }
-"""One row per tag, in the service's order (``rank`` from 1). ``row`` counts the input's data rows from 0. A product
+"""One row per tag, in the service's order (``rank`` from 1). ``row`` counts the input's data rows from 0.
+``vocabulary``: the label set that was asked for, "" for the catalog's own labels. A product
 that nothing is proposed for has one row with ``rank`` 0 and no tag; ``abstained`` is of the product. ``facts`` are
 proofs as text. ``certificate`` is what the verdict rests on, null where the graph's veto decided; its ``threshold`` is
 infinite where the group may accept nothing. ``attributes``: the product's values of free attributes, in its first row
@@ -125,8 +127,9 @@ class Products:
     schema = TAGS
     key = "item_id"
 
-    def __init__(self, file: ProductFile, codec: Codec, with_llm: bool, job: str) -> None:
+    def __init__(self, file: ProductFile, codec: Codec, with_llm: bool, job: str, vocabulary: str = "") -> None:
         self._file = file
+        self._vocabulary = vocabulary
         self._job = job
         self._codec = codec
         self._with_llm = with_llm
@@ -139,9 +142,10 @@ class Products:
 
     async def answer(self, services: Services, number: int, row: Any) -> list[dict[str, Any]]:
         query = self._codec.product_query(*product(row))
-        query = replace(query, job=self._job, request_id=f"{self._job}/{number}" if self._with_llm else "")
+        request = f"{self._job}/{number}" if self._with_llm else ""
+        query = replace(query, job=self._job, request_id=request, vocabulary=self._vocabulary)
         answer = await pipeline.tag(services, query, RequestClock(_PATIENCE_MS))
-        return tag_rows(number, query.item_id, answer, self._with_llm)
+        return tag_rows(number, query.item_id, answer, self._with_llm, self._vocabulary)
 
 
 class Users:
@@ -178,11 +182,12 @@ class Users:
         return recommendation_rows(number, row, answer)
 
 
-def tag_rows(number: int, item_id: str, answer: Tagging, with_llm: bool) -> list[dict[str, Any]]:
+def tag_rows(number: int, item_id: str, answer: Tagging, with_llm: bool, vocabulary: str = "") -> list[dict[str, Any]]:
     """A Tagging as rows of `TAGS`."""
     common = {
         "row": number,
         "item_id": item_id,
+        "vocabulary": vocabulary,
         "abstained": answer.abstained,
         "degraded": _degraded(answer.header, with_llm),
         "release": answer.header.release,

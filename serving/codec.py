@@ -85,6 +85,7 @@ class Codec:
             item=self._item("item", request.item),
             max_tags=request.max_tags or 5,
             tenant=self._id("tenant", request.tenant),
+            vocabulary=self._id("vocabulary", request.vocabulary),
         )
 
     def product_query(self, item_id: str, item: TagItem) -> TagQuery:
@@ -114,6 +115,7 @@ class Codec:
                         self._item(f"{where}.tag.item", claim.tag.item),
                         self._id(f"{where}.tag.tag", claim.tag.tag),
                         logprob,
+                        self._id(f"{where}.tag.vocabulary", claim.tag.vocabulary),
                     )
                 )
             elif kind == "candidate":

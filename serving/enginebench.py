@@ -23,7 +23,7 @@ from serving.gatewaybench import complete_gateway
 from serving.load import load_services
 from serving.messages import TagQuery
 from serving.pipeline import tag
-from serving.pipeline.verdicts import retrieve
+from serving.pipeline.verdicts import retrieve, tagger_of
 from serving.services import Services
 from serving.tagbench import newly_listed, sample_items
 
@@ -95,9 +95,10 @@ async def compare(
 
 
 async def _prompts(services: Services, items: Sequence[TagItem]) -> list[LLMRequest]:
-    found = []
+    found, tagger = [], tagger_of(services)
     for item in items:
-        request = tagging.prompt(services.prompts["tag"].production, services.catalog, await retrieve(services, item))
+        seen = await retrieve(services, tagger, item)
+        request = tagging.prompt(services.prompts["tag"].production, services.catalog, seen)
         if request is not None:
             found.append(request)
     return found

@@ -25,6 +25,7 @@ from features.arrivals import (
 from features.history import History
 from features.keys import item_keys
 from graph.ports import Fact
+from models import labelset
 from models.index import grown
 from models.ports import Embedder, FloatMatrix
 from models.tagging import LabelCounts
@@ -228,11 +229,16 @@ def _extended(
         rows, frame, label, lambda texts: _vectors(services.embedder, log, texts), grown
     )
     views = [catalog_view(record, label) for record in frame.iter_rows(named=True)]
+    sets = {}
+    for name, tagger in services.sets.items():
+        own = labelset.following(tagger.catalog, catalog, rows, frame)
+        sets[name] = replace(tagger, catalog=own, counts=LabelCounts.build(own))
     return replace(
         services,
         table=table,
         catalog=catalog,
         counts=LabelCounts.build(catalog),
+        sets=sets,
         demand=services.demand.of(catalog),  # and with it `similar`, see Services
         properties=services.properties.with_items(
             rows, properties_of(services.graph, services.knowledge.items(), frame["item_id"].to_list(), views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from features.workspace import Workspace
 from graph import ontology
 from graph.properties import PropertyTable
 from graph.taxonomy import with_wider
-from models import release, tagging
+from models import labelset, release, tagging
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.embedder import MiniLMEmbedder
@@ -47,7 +48,7 @@ from serving.live import LiveServices, replay
 from serving.llms import LLMs
 from serving.review.desk import ReviewDesk
 from serving.scorers import LocalJudge, LocalScorer, RemoteJudge, RemoteScorer
-from serving.services import Judge, Scorer, Services
+from serving.services import Judge, Scorer, Services, Tagger
 from serving.similar import SimilarItems
 
 RANKER = "ranker"
@@ -55,6 +56,8 @@ DISCOVERY = "discovery"
 TAG_GUARDRAIL = "tag_guardrail"
 COLD_GUARDRAIL = "cold_guardrail"
 ATTRIBUTES = "attributes"
+SETS = "sets"
+"""Folder of the label sets: each has ``labels`` and, where there was enough to learn from, ``guardrail``."""
 
 
 class Trees:
@@ -114,9 +117,12 @@ def load_services(
     recorder = Recorder(SqliteEventLog(workspace.events), repository, repository.histories())
     recorder.push_pending()
     catalog = Catalog.load(folder / "catalog", load_index)
-    graph = with_wider(rules, catalog.wider, catalog.source)
-    demand = Demand.load(folder / "demand.npz", catalog)
     desk = ReviewDesk(workspace.review, config.review)
+    sets, unlearned, wider = _sets(folder, catalog, desk)
+    graph = with_wider(rules, catalog.wider, catalog.source)
+    for own in wider:
+        graph = with_wider(graph, own.wider, own.source)
+    demand = Demand.load(folder / "demand.npz", catalog)
     services = Services(
         config=catalog_config,
         release=current,
@@ -136,6 +142,8 @@ def load_services(
         tag_judge=_judge(trees, TAG_GUARDRAIL, remote_trees),
         cold_judge=_judge(trees, COLD_GUARDRAIL, remote_trees),
         policy=_policy(trees, desk),
+        sets=sets,
+        unlearned=unlearned,
         values=_values(folder, desk),
         embedder=embedder,
         prompts=PromptRegistry(workspace.prompts).of_release(current.versions),
@@ -214,6 +222,34 @@ def _policy(trees: Trees, desk: ReviewDesk) -> TagPolicy | None:
     return replace(TagPolicy.from_manifest(guardrail.manifest), review_only=desk.review_only)
 
 
+def label_sets(folder: Path) -> dict[str, bool]:
+    """The label sets of a release by name, and whether each has a guardrail."""
+    return {
+        str(json.loads((where / "labels" / "names.json").read_text())["name"]): (where / "guardrail").exists()
+        for where in sorted((folder / SETS).glob("*"))
+    }
+
+
+def _sets(folder: Path, catalog: Catalog, desk: ReviewDesk) -> tuple[dict[str, Tagger], frozenset[str], list[Catalog]]:
+    """Who judges each label set, the names of those that nobody judges, and all of them as catalogs.
+
+    They are judged in this process in the split topology as well: they are small, and made for the few.
+    """
+    taggers: dict[str, Tagger] = {}
+    unlearned: set[str] = set()
+    found: list[Catalog] = []
+    for where in sorted((folder / SETS).glob("*"), key=lambda each: int(each.name)):
+        own = labelset.load(where / "labels", catalog)
+        found.append(own)
+        if not (where / "guardrail").exists():
+            unlearned.add(own.source)
+            continue
+        guardrail = Guardrail.load(where / "guardrail", TAG_COLUMNS)
+        policy = replace(TagPolicy.from_manifest(guardrail.manifest), review_only=desk.review_only)
+        taggers[own.source] = Tagger(own.source, own, LabelCounts.build(own), LocalJudge(guardrail), policy)
+    return taggers, frozenset(unlearned), found
+
+
 def _values(folder: Path, desk: ReviewDesk) -> ValueJudge | None:
     if not (folder / ATTRIBUTES).exists():
         return None
@@ -237,6 +273,9 @@ def _warm_up(services: Services, trees: Trees) -> None:
         item = TagItem("warm up", attributes={name: values[0] for name, values in catalog.values.items()})
         found = tagging.retrieve(catalog, services.counts, item, catalog.vectors[0])
         tagging.evidence(catalog, services.counts, found, found.proposed, None, {})
+        for own in services.sets.values():
+            found = tagging.retrieve(own.catalog, own.counts, item, catalog.vectors[0])
+            tagging.evidence(own.catalog, own.counts, found, found.proposed, None, {})
         if services.values is not None:
             services.values.judge(services.values.propose(item))
     services.store.history("")

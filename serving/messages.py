@@ -126,6 +126,8 @@ class TagQuery:
     tenant: str = ""
     job: str = ""
     """The backfill it is part of."""
+    vocabulary: str = ""
+    """Of which labels: the catalog's own, or the name of a label set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class TagClaim:
     item: TagItem
     tag: str
     llm_logprob: float | None
+    vocabulary: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -56,6 +56,17 @@ class Judge(Scorer, Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Tagger:
+    """What proposes and judges the labels of one vocabulary: the catalog's own, named "", or a label set's."""
+
+    vocabulary: str
+    catalog: Catalog
+    counts: LabelCounts
+    judge: Judge
+    policy: TagPolicy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Services:
     """Everything a request may use. Parts a release lacks are None; a call that needs one answers NotReady."""
 
@@ -88,6 +99,9 @@ class Services:
     """Ranks what a user has not had; None where the release has no ranker of its own for it: then ``ranker`` does."""
     policy: TagPolicy | None = None
     """What of tags may be accepted; None where the release has no tag guardrail."""
+    sets: Mapping[str, Tagger] = field(default_factory=dict)
+    """Label sets by name; a set without enough labelled items to learn from is in ``unlearned``."""
+    unlearned: frozenset[str] = frozenset()
     values: ValueJudge | None = None
     """Free attributes that are read in products' words; None where the release has none."""
     review: ReviewDesk | None = None

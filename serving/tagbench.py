@@ -15,7 +15,7 @@ from models.tagging import TagItem
 from serving.clock import RequestClock
 from serving.messages import ScoreQuery, TagClaim, TagQuery
 from serving.pipeline import score, tag
-from serving.pipeline.verdicts import UNNAMED, consider, decide, retrieve, tag_parts
+from serving.pipeline.verdicts import UNNAMED, consider, decide, retrieve, tagger_of
 from serving.services import Services
 
 TAGS: Final = 20
@@ -75,12 +75,13 @@ async def measure_tag(services: Services, requests: int = 300, seed: int = 0) ->
 
 async def _verdicts(services: Services, item: TagItem) -> tuple[float, float, float, float]:
     """Milliseconds of the verdicts on an item's tags, by the wall and of the processor, and those of their reasons."""
-    judge, policy = tag_parts(services)
-    found = await retrieve(services, item)
+    tagger = tagger_of(services)
+    judge, policy = tagger.judge, tagger.policy
+    found = await retrieve(services, tagger, item)
     more = tuple(np.argsort(-found.names, kind="stable")[:TAGS].tolist())
     more = tuple(label for label in more if label not in found.proposed)[: max(0, TAGS - len(found.proposed))]
     started = _now()
-    considered = consider(services, policy, UNNAMED, found, None, "index", more)
+    considered = consider(services, tagger, UNNAMED, found, None, "index", more)
     scores = await judge.score(np.concatenate(considered.asked))
     probability = scores[: len(considered.labels)]
     decide(policy, considered, probability, scores[-len(considered.labels) :])

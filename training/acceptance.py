@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,16 @@ VIEWS: Final = (*EVIDENCE, OTHER)
 _USUAL: Final = 0.95
 """An attribute that this share of the labelled items have is one that an item "with its attributes" must name."""
 _BINS: Final = 10
+
+
+class Examples(Protocol):
+    """What a guardrail learns from: ``group`` [n], the unit of each line, and whether gold agrees."""
+
+    @property
+    def group(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +68,23 @@ class Proposals:
         return Proposals(**{column.name: getattr(self, column.name)[chosen] for column in fields(Proposals)})
 
 
+def enough(examples: Examples) -> bool:
+    """A guardrail needs right and wrong examples in several groups; without them there is none, and serving says so."""
+    return bool(len(np.unique(examples.group)) >= 10 and examples.right.any() and not examples.right.all())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Firsts:
-    """The label of each item [m] that could be accepted: its score, whether it is right, its group of labels."""
+    """The label of each item [m] that could be accepted: its score, whether it is right, its group of labels.
+
+    Where items may have several labels, a line is an item's surest label within a group, and ``worst`` the score of its
+    surest wrong one there, -inf where none is wrong.
+    """
 
     score: npt.NDArray[np.float64]
     right: npt.NDArray[np.bool_]
     group: npt.NDArray[np.str_]
+    worst: npt.NDArray[np.float64]
 
     def of(self, group: str, own: frozenset[str]) -> npt.NDArray[np.bool_]:
         """Which are certified under this name: a group's own, or for the pooled one those that are in none of them."""
@@ -85,7 +107,46 @@ def first_labels(
         if at >= 0:
             score[number], right[number] = probability[part[at]], examples.right[part[at]]
             group[number] = groups.get(labels[int(examples.label[part[at]])], POOLED)
-    return Firsts(score, right, np.array(group, np.str_))
+    return Firsts(score, right, np.array(group, np.str_), np.where(right, -inf, score))
+
+
+def own_groups(
+    examples: Proposals, view: Evidence, labels: tuple[str, ...], groups: Mapping[str, str], config: TagConfig
+) -> frozenset[str]:
+    """Groups of which so many items have a label proposed that they are certified by themselves."""
+    rows = np.flatnonzero((examples.view == VIEWS.index(view)) & ~examples.vetoed)
+    pairs = zip(examples.item[rows].tolist(), examples.label[rows].tolist())
+    counts = Counter(group for _, group in {(item, groups.get(labels[label], POOLED)) for item, label in pairs})
+    return frozenset(name for name, count in counts.items() if count >= config.own_units and name != POOLED)
+
+
+def surest_labels(
+    examples: Proposals,
+    probability: npt.NDArray[np.float64],
+    view: Evidence,
+    labels: tuple[str, ...],
+    groups: Mapping[str, str],
+    own: frozenset[str],
+) -> Firsts:
+    """As `first_labels` where an item may have several labels: a line for each item and group of its proposals, the
+    groups that are not ``own`` taken together."""
+    rows = np.flatnonzero((examples.view == VIEWS.index(view)) & ~examples.vetoed)
+    found: dict[tuple[int, str], tuple[float, bool, float]] = {}
+    for row in rows.tolist():
+        group = groups.get(labels[int(examples.label[row])], POOLED)
+        key = int(examples.item[row]), group if group in own else POOLED
+        score, right = float(probability[row]), bool(examples.right[row])
+        top, top_right, worst = found.get(key, (-inf, False, -inf))
+        if score > top:
+            top, top_right = score, right
+        found[key] = top, top_right, worst if right else max(worst, score)
+    lines = list(found.values())
+    return Firsts(
+        np.array([top for top, _, _ in lines], np.float64),
+        np.array([right for _, right, _ in lines], bool),
+        np.array([group for _, group in found], np.str_),
+        np.array([worst for _, _, worst in lines], np.float64),
+    )
 
 
 def certified(
@@ -104,20 +165,24 @@ def certified(
     """
     certificates: dict[Evidence, Certificate] = {}
     figures: dict[str, Any] = {}
+    several = catalog.several is not None
+    none = Proposals.joined((), examples.matrix.shape[1])
+    gold_score = model.predict(held_out.matrix) if held_out is not None else np.empty(0)
     for view in EVIDENCE:
-        learned = first_labels(examples, probability, view, catalog.labels, groups)
-        gold = (
-            Firsts(np.empty(0), np.empty(0, bool), np.empty(0, np.str_))
-            if held_out is None
-            else first_labels(held_out, model.predict(held_out.matrix), view, catalog.labels, groups)
-        )
+        if several:
+            own = own_groups(held_out or none, view, catalog.labels, groups, config)
+            learned = surest_labels(examples, probability, view, catalog.labels, groups, own)
+            gold = surest_labels(held_out or none, gold_score, view, catalog.labels, groups, own)
+        else:
+            learned = first_labels(examples, probability, view, catalog.labels, groups)
+            gold = first_labels(held_out or none, gold_score, view, catalog.labels, groups)
         certificates[view] = _certificate(config, learned, gold)
         figures[view] = _figures(certificates[view], gold)
     coded = {name: catalog.attributes[name] for name in list(catalog.attributes)[:3]}
-    labelled = catalog.label_of_row >= 0
+    labelled = catalog.labelled
     usual = [name for name, codes in coded.items() if labelled.any() and (codes[labelled] >= 0).mean() >= _USUAL]
     unseen = frozenset(label for label, carried in zip(catalog.labels, catalog.carried.tolist()) if not carried)
-    return TagPolicy(certificates, groups, tuple(usual), config.reject_below, unseen), figures
+    return TagPolicy(certificates, groups, tuple(usual), config.reject_below, unseen, several), figures
 
 
 def _certificate(config: TagConfig, learned: Firsts, gold: Firsts) -> Certificate:
@@ -127,13 +192,15 @@ def _certificate(config: TagConfig, learned: Firsts, gold: Firsts) -> Certificat
     starts = {}
     for name in (*sorted(own), POOLED):
         part = learned.of(name, own)
-        starts[name] = start_of(learned.score[part], learned.right[part], int(gold.of(name, own).sum()), test)
-    return certify(gold.score, gold.right, test, gold.group.tolist(), starts)
+        units = int(gold.of(name, own).sum())
+        starts[name] = start_of(learned.score[part], learned.right[part], units, test, learned.worst[part])
+    return certify(gold.score, gold.right, test, gold.group.tolist(), starts, gold.worst)
 
 
 def _figures(certificate: Certificate, gold: Firsts) -> dict[str, Any]:
     """What the held-out units show: of all, and of each group under the threshold that decides for it."""
     accepted = certificate.accepts(gold.score, gold.group.tolist())
+    wrong = certificate.accepts(gold.worst, gold.group.tolist())
     by_group = {}
     for name in sorted(set(gold.group.tolist())):
         inside = gold.group == name
@@ -141,7 +208,7 @@ def _figures(certificate: Certificate, gold: Firsts) -> dict[str, Any]:
             "certified": certificate.of(name)[0],
             "units": int(inside.sum()),
             "accepted": int((inside & accepted).sum()),
-            "wrong": int((inside & accepted & ~gold.right).sum()),
+            "wrong": int((inside & wrong).sum()),
         }
     n = max(1, len(gold.score))
     bins = np.minimum((gold.score * _BINS).astype(np.int64), _BINS - 1)

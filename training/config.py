@@ -49,6 +49,10 @@ class TrainConfig(BaseModel):
     entries are the label column's values by id, else by name without regard to case. A value's names, definition and
     examples then say what it means; entries that no item carries are proposed too, for people alone to accept; and an
     accepted tag implies its parents. None knows the column's values and nothing more of them."""
+    several: dict[str, Literal[""] | Path] = {}
+    """Label sets: list columns of the catalog whose labels Tag shall give too (``TagRequest.vocabulary``), any number
+    an item; by column a vocabulary of its labels, or "" for the column's values and nothing more. An item's list holds
+    all its labels: one that is not in it is wrong. Items without a list say nothing."""
     attributes: Path | None = None
     """A vocabulary (JSON) whose free attributes Tag shall read in products' words; None reads none."""
     item_tags: Path | None = None

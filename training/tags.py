@@ -16,7 +16,7 @@ import polars as pl
 
 from graph.ports import KnowledgeGraph
 from graph.tags import judge_tags
-from models import guardrail, tagging, units
+from models import guardrail, labelset, tagging, units
 from models.catalog import Catalog
 from models.certify import least_errorless
 from models.guardrail import Guardrail
@@ -56,7 +56,7 @@ class Split:
         """Hold out units that have labelled items: the configured share, or none where they could certify nothing."""
         unit = units.unit_of_row(catalog.text_of_row, units.kinds_of(items))
         many = int(unit.max(initial=-1)) + 1
-        labelled = np.unique(unit[catalog.label_of_row >= 0])
+        labelled = np.unique(unit[catalog.labelled])
         share = min(GOLD, int(config.held_out * len(labelled)))
         gold = np.zeros(many, bool)
         if share >= least_errorless(config.precision, config.confidence):
@@ -64,7 +64,7 @@ class Split:
         return Split(unit, gold, rng.integers(0, FOLDS, many))
 
     def rows(self, catalog: Catalog, held_out: bool) -> npt.NDArray[np.bool_]:
-        return np.asarray((catalog.label_of_row >= 0) & (self.gold[self.unit] == held_out))
+        return np.asarray(catalog.labelled & (self.gold[self.unit] == held_out))
 
     def counts(self, catalog: Catalog, fold: int, held_out: bool) -> LabelCounts:
         """What may speak for the units of a fold: for those that certify all others, as in service; for those that the
@@ -130,7 +130,7 @@ class _Asked:
 
     new: tuple[Retrieved, LabelCounts]
     known: tuple[Retrieved, LabelCounts] | None
-    gold: int
+    gold: frozenset[int]
     unit: int
 
     @property
@@ -158,7 +158,7 @@ def _retrieved(
             _Asked(
                 (tagging.retrieve(catalog, cold, item, vector), cold),
                 (seen, others) if seen.known else None,
-                int(catalog.label_of_row[row]),
+                catalog.labels_of(row),
                 unit,
             )
         )
@@ -201,11 +201,12 @@ def _proposals(
 ) -> tuple[Proposals, dict[str, Any]]:
     """What is proposed for the examples, and what to say of it. ``rng`` None: only the views that are certified."""
     parts: list[Proposals] = []
-    proposed = llm_right = 0
+    proposed = wanted = llm_right = 0
     for number, example in enumerate(examples):
-        proposed += example.gold in example.new[0].proposed
+        proposed += len(example.gold.intersection(example.new[0].proposed))
+        wanted += len(example.gold)
         answer = answers.get(number)
-        llm_right += answer is not None and answer.labels[:1] == (example.gold,)
+        llm_right += answer is not None and bool(example.gold.intersection(answer.labels[:1]))
         both = [example.new, *([example.known] if example.known is not None else [])]
         labels = tuple(dict.fromkeys(label for found, _ in both for label in found.proposed))
         judged = _judged(catalog, graph, example.item, labels)
@@ -220,7 +221,7 @@ def _proposals(
             parts += [_part(example, number, found.proposed, judged.vetoed, matrix, view) for matrix, view in matrices]
     facts = {
         "examples": len(examples),
-        "candidate_recall": proposed / max(1, len(examples)),
+        "candidate_recall": proposed / max(1, wanted),
         "llm_examples": len(answers),
         "llm_accuracy": llm_right / len(answers) if answers else None,
     }
@@ -255,7 +256,7 @@ def _part(
     n = len(labels)
     return Proposals(
         matrix,
-        np.array([label == example.gold for label in labels], bool),
+        np.array([label in example.gold for label in labels], bool),
         np.full(n, example.unit, np.int64),
         np.full(n, number, np.int64),
         np.full(n, VIEWS.index(view), np.int8),
@@ -289,6 +290,7 @@ def fit(
         {**examples.facts, **facts},
         tagging.MONOTONE,
     )
-    groups = units.group_of_label(items, label_column)
+    several = catalog.several is not None
+    groups = labelset.group_of_label(catalog) if several else units.group_of_label(items, label_column)
     policy, gold = certified(config, fitted, examples.learn, probability, examples.held_out, catalog, groups)
     return fitted.with_facts({MANIFEST_KEY: policy.to_dict(), "gold": gold})

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from features.arrivals import catalog_items
@@ -39,8 +38,8 @@ from models.prompts import Prompt
 from models.prompts.registry import PromptRegistry
 from models.text import catalog_view
 from models.vocabulary import Vocabulary
-from training import cold, evaluate, tags
-from training.acceptance import Proposals
+from training import cold, evaluate, labelsets, tags
+from training.acceptance import enough
 from training.config import TrainConfig
 from training.finetune.gold import taught_items
 from training.fit import Tandem, fit_ranker, repeats_of
@@ -117,7 +116,8 @@ def train(
     catalog = _build_catalog(catalog_config, items, embedder, vocabulary, progress)
     clock.lap("index")
     rules = ontology.load(catalog_config.ontology)
-    graph = with_wider(rules, catalog.wider, catalog.source)
+    sets = labelsets.derive_all(config, workspace, items, catalog, catalog_config.label_column, embedder)
+    graph = labelsets.with_all_wider(with_wider(rules, catalog.wider, catalog.source), sets)
     properties = item_properties(graph, catalog_config, items)
     clock.lap("graph")
     facts = {"data_hash": catalog_config.data_hash, "graph": rules.version, "embedder": embedder.model_id}
@@ -141,6 +141,11 @@ def train(
         )
     )
     clock.lap("guardrails")
+    fitted = [
+        asyncio.run(labelsets.fit(config, own, corrected, graph, prompts["tag"], facts, progress))
+        for own, corrected in sets
+    ]
+    clock.lap("label sets")
     values, read = None, None
     if config.attributes is not None:
         progress("attributes: counting values", 0.0)
@@ -166,6 +171,8 @@ def train(
             values.save(folder / "attributes")
         if cold_guard is not None:
             cold_guard.save(folder / "cold_guardrail")
+        for number, each in enumerate(fitted):
+            each.save(folder / "sets" / str(number), {"data_hash": catalog_config.data_hash})
         catalog.save(folder / "catalog", {"embedder": embedder.model_id, "data_hash": catalog_config.data_hash})
         demand.save(folder / "demand.npz")
         properties.save(folder / "properties.npz")
@@ -175,6 +182,7 @@ def train(
         "ranking": ranking,
         "tags": _tag_metrics(tag_guard),
         "attributes": read,
+        "sets": {each.name: _tag_metrics(each.guardrail) for each in fitted},
         "cold_start": {**cold_guard.manifest["held_out"], "ordering": cold_guard.manifest["ordering"]}
         if cold_guard
         else None,
@@ -365,7 +373,7 @@ async def _fit_guardrails(
                 taught_items(None if config.llm is None else config.llm.adapter),
             )
             label_column = workspace.config().label_column or ""
-            if _enough(examples.learn):
+            if enough(examples.learn):
                 tag_guard = tags.fit(config.tags, examples, items, catalog, label_column, facts)
         people = await cold.build_examples(
             events,
@@ -382,15 +390,10 @@ async def _fit_guardrails(
             progress,
         )
         progress("cold start: fitting", 0.0)
-        enough = _enough(people)
-        ordering = cold.report(config.cold, people, catalog, config.seed) if enough else {}
-        cold_guard = cold.fit(config.cold, people, {**facts, "ordering": ordering}) if enough else None
+        judged = enough(people)
+        ordering = cold.report(config.cold, people, catalog, config.seed) if judged else {}
+        cold_guard = cold.fit(config.cold, people, {**facts, "ordering": ordering}) if judged else None
         return tag_guard, cold_guard, engine.model_id if engine else None
     finally:
         if engine is not None:
             await engine.aclose()
-
-
-def _enough(examples: Proposals | cold.ColdExamples) -> bool:
-    """A guardrail needs right and wrong examples in several groups; without them there is none, and serving says so."""
-    return bool(len(np.unique(examples.group)) >= 10 and examples.right.any() and not examples.right.all())

@@ -58,7 +58,8 @@ class LLMConfig(BaseModel):
     does not end is cut off here. False for an endpoint that streams no usage."""
 
     timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds one generate() may take, waiting in the engine's queue included, before it raises EngineTimeout."""
+    """Seconds one generate() may take, waiting in the engine's queue included, before it raises EngineTimeout. A
+    backfill, for which nobody waits, allows weights of its own 600 at the least."""
 
     @model_validator(mode="after")
     def _fits_engine(self) -> Self:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from features.gold import VALUE_GROUP
 from graph.rules.names import did_you_mean
+from models.labelset import set_of
 from serving.clock import RequestClock
 from serving.errors import InvalidRequest, NotReady
 from serving.messages import Tagging, TagQuery
@@ -114,9 +115,23 @@ def _check_correction(services: Services, case: Case, correction: str) -> None:
     if case.proposal.group.startswith(VALUE_GROUP):
         _check_value(services, case.proposal.group.removeprefix(VALUE_GROUP), correction)
         return
+    if (name := set_of(case.proposal.group)) is not None:
+        _check_label(services, name, correction)
+        return
     if correction not in services.catalog.labels:
         remedy = did_you_mean(correction, services.catalog.labels) or "give a label of the catalog, or reject the tag"
         raise InvalidRequest(f"correction {correction[:100]!r} is no tag of the taxonomy; {remedy}")
+
+
+def _check_label(services: Services, name: str, correction: str) -> None:
+    if name not in services.sets:
+        raise InvalidRequest(f"this release has no label set {name!r}; accept or reject the case's own label")
+    labels = services.sets[name].catalog.labels
+    own, _, label = correction.partition("/")
+    if own != name or label not in labels:
+        near = did_you_mean(label or own, labels)
+        remedy = near or f"write {name}/LABEL with one of its labels, or reject the tag"
+        raise InvalidRequest(f"correction {correction[:100]!r} is no label of {name!r} as SET/LABEL; {remedy}")
 
 
 def _check_value(services: Services, attribute: str, correction: str) -> None:

@@ -20,8 +20,8 @@ from serving.clock import RequestClock
 from serving.errors import InvalidRequest, NotReady
 from serving.messages import CandidateClaim, Judgement, ScoreQuery, Scoring, TagClaim
 from serving.pipeline.rules import item_proofs, resolve
-from serving.pipeline.verdicts import UNNAMED, Considered, consider, decide, retrieve, tag_parts
-from serving.services import Services
+from serving.pipeline.verdicts import UNNAMED, Considered, consider, decide, retrieve, tagger_of
+from serving.services import Services, Tagger
 
 _REASONS = 4
 _CATALOG = Judgement(0.0, "reject", "catalog")
@@ -68,8 +68,21 @@ class _Item:
 
 
 async def _score_tags(services: Services, claims: Mapping[int, TagClaim], clock: RequestClock) -> dict[int, Judgement]:
-    judge, policy = tag_parts(services)
-    codes = tagging.vocabulary(services.catalog.labels).codes
+    """Claims on labels of one vocabulary are judged together."""
+    by_vocabulary: dict[str, dict[int, TagClaim]] = {}
+    for number, claim in claims.items():
+        by_vocabulary.setdefault(claim.vocabulary, {})[number] = claim
+    judgements: dict[int, Judgement] = {}
+    for vocabulary, own in by_vocabulary.items():
+        judgements |= await _score_labels(services, tagger_of(services, vocabulary), own, clock)
+    return judgements
+
+
+async def _score_labels(
+    services: Services, tagger: Tagger, claims: Mapping[int, TagClaim], clock: RequestClock
+) -> dict[int, Judgement]:
+    judge, policy = tagger.judge, tagger.policy
+    codes = tagging.vocabulary(tagger.catalog.labels).codes
     judgements: dict[int, Judgement] = {}
     about: dict[tuple[object, ...], dict[int, TagClaim]] = {}
     for number, claim in claims.items():
@@ -86,7 +99,7 @@ async def _score_tags(services: Services, claims: Mapping[int, TagClaim], clock:
     items = []
     for same in about.values():
         clock.check("the next claim")
-        items.append(await _consider(services, same))
+        items.append(await _consider(services, tagger, same))
     if not items:
         return judgements
     scores = await judge.score(np.concatenate([matrix for item in items for matrix in item.asked]))
@@ -112,19 +125,18 @@ async def _score_tags(services: Services, claims: Mapping[int, TagClaim], clock:
     return judgements
 
 
-async def _consider(services: Services, claims: Mapping[int, TagClaim]) -> _Item:
+async def _consider(services: Services, tagger: Tagger, claims: Mapping[int, TagClaim]) -> _Item:
     """``claims``: all about one item."""
-    _, policy = tag_parts(services)
     first = next(iter(claims.values()))
-    found = await retrieve(services, first.item)
-    codes = tagging.vocabulary(services.catalog.labels).codes
+    found = await retrieve(services, tagger, first.item)
+    codes = tagging.vocabulary(tagger.catalog.labels).codes
     labels = tuple(codes[claim.tag] for claim in claims.values())
-    considered = consider(services, policy, first.item_id or UNNAMED, found, None, "claim", labels)
+    considered = consider(services, tagger, first.item_id or UNNAMED, found, None, "claim", labels)
     claimed = {}
     for (number, claim), label in zip(claims.items(), labels):
         agreement = {label: considered.judged.agreement.get(claim.tag, 0.0)}
         said = _llm(label, claim.llm_logprob)
-        row = tagging.evidence(services.catalog, services.counts, found, [label], said, agreement)
+        row = tagging.evidence(tagger.catalog, tagger.counts, found, [label], said, agreement)
         claimed[number] = considered.labels.index(label), row
     return _Item(considered, claimed)
 

@@ -21,10 +21,10 @@ from serving.clock import RequestClock
 from serving.errors import BudgetExceeded, InvalidRequest
 from serving.gateway.ports import Ask, usage_of
 from serving.gateway.semantic import tag_meaning
-from serving.messages import ProposedTag, Tagging, TagQuery, Usage
+from serving.messages import ProposedTag, ProposedValue, Tagging, TagQuery, Usage
 from serving.pipeline.values import ask_values, values_of
-from serving.pipeline.verdicts import UNNAMED, Considered, Decision, consider, decide, retrieve, tag_parts
-from serving.services import Services
+from serving.pipeline.verdicts import UNNAMED, Considered, Decision, consider, decide, retrieve, tagger_of
+from serving.services import Services, Tagger
 
 _REASONS = 4
 TASK = "tag"
@@ -33,31 +33,34 @@ TASK = "tag"
 
 async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Tagging:
     """Tags with verdicts; abstains where none is worth a person's look. Raises InvalidRequest, NotReady."""
-    judge, policy = tag_parts(services)
+    tagger = tagger_of(services, query.vocabulary)
+    judge, policy = tagger.judge, tagger.policy
     item, item_id = query.item, query.item_id or UNNAMED
     if not item.title.strip():
         raise InvalidRequest("item.title is empty; give the product's name as its seller writes it")
     with clock.stage("index"):
-        found = await retrieve(services, item)
+        found = await retrieve(services, tagger, item)
     clock.check("the LLM")
     # An experiment divides products as it divides users: one product, one version.
     prompt = services.prompts[TASK].of(query.item_id or item.title)
-    with clock.stage("llm"):
+    with nullcontext() if query.vocabulary else clock.stage("llm"):
         llm, said, usage = await _ask(services, query, prompt, found, clock)
     clock.check("the guardrail")
     with clock.stage("graph"):
-        considered = consider(services, policy, item_id, found, llm, "llm" if llm else "index")
+        considered = consider(services, tagger, item_id, found, llm, "llm" if llm else "index")
     with clock.stage("guardrail"):
         scores = await judge.score(np.concatenate(considered.asked))
         probability, score = scores[: len(considered.labels)], scores[-len(considered.labels) :]
         decisions = decide(policy, considered, probability, score)
         order = _shown(probability, decisions, query.max_tags)
         reasons = await judge.explain(np.ascontiguousarray(considered.matrix[order]), _REASONS)
-        tags = _proposed(services, found, llm, considered, probability, decisions, order, reasons)
+        tags = _proposed(tagger, found, llm, considered, probability, decisions, order, reasons)
     with clock.stage("implications"):
-        tags = _with_implied(services, item_id, item, considered, tags)
-    with clock.stage("attributes") if services.values is not None else nullcontext():
-        values = values_of(services, item, said)
+        tags = _with_implied(services, tagger, item_id, item, considered, tags)
+    values: tuple[ProposedValue, ...] = ()
+    if services.values is not None and not query.vocabulary:
+        with clock.stage("attributes"):
+            values = values_of(services, item, said)
     if llm is not None:
         verdicts = [each.verdict for each in tags if "llm" in each.sources]
         services.told.judged(query.request_id, TASK, prompt.id, verdicts or ["abstain"])
@@ -72,7 +75,12 @@ async def tag(services: Services, query: TagQuery, clock: RequestClock) -> Taggi
 async def _ask(
     services: Services, query: TagQuery, prompt: Prompt, found: Retrieved, clock: RequestClock
 ) -> tuple[LLMTags | None, Mapping[str, LLMValues], Usage]:
-    """What an LLM says of the tags, and at the same time of the attributes, where the release reads any."""
+    """What an LLM says of the tags, and at the same time of the attributes, where the release reads any.
+
+    Of label sets it is not asked: it earned nothing there, and what certifies them knows no answers of it.
+    """
+    if query.vocabulary:
+        return None, {}, Usage()
     if services.values is None:
         llm, usage = await _ask_llm(services, query, prompt, found, clock)
         return llm, {}, usage
@@ -122,7 +130,7 @@ def _shown(probability: FloatVector, decisions: list[Decision], most: int) -> li
 
 
 def _proposed(
-    services: Services,
+    tagger: Tagger,
     found: Retrieved,
     llm: LLMTags | None,
     considered: Considered,
@@ -131,8 +139,8 @@ def _proposed(
     order: list[int],
     reasons: list[tuple[Contribution, ...]],
 ) -> list[ProposedTag]:
-    stems, spans = services.catalog.stems, tagging.word_spans(found.item)
-    nothing = tagging.common_words(services.catalog)
+    stems, spans = tagger.catalog.stems, tagging.word_spans(found.item)
+    nothing = tagging.common_words(tagger.catalog)
     tags = []
     for at, why in zip(order, reasons):
         label, decision = considered.labels[at], decisions[at]
@@ -171,33 +179,38 @@ def _sources(found: Retrieved, llm: LLMTags | None, label: int) -> tuple[str, ..
 
 
 def _with_implied(
-    services: Services, item_id: str, item: TagItem, considered: Considered, tags: list[ProposedTag]
+    services: Services,
+    tagger: Tagger,
+    item_id: str,
+    item: TagItem,
+    considered: Considered,
+    tags: list[ProposedTag],
 ) -> list[ProposedTag]:
-    """With what follows from the accepted tag, as certain as it is and under its certificate.
+    """With what follows from each accepted tag, as certain as it is and under its certificate.
 
-    A wider label may be a candidate itself, about which nobody is sure; then what follows stands in its place.
+    A wider label may be a candidate itself, about which nobody is sure; then what follows stands in its place. What is
+    accepted by itself stays as it is.
     """
-    accepted = next((tag for tag in tags if tag.verdict == "accept"), None)
-    if accepted is None:
-        return tags
     view = product_view(item.title, item.text, item.attributes)
-    view.pop("category", None)
+    if not tagger.vocabulary:
+        view.pop("category", None)
     judged = considered.judged
-    proofs = implied_tags(services.graph, item_id, view, [accepted.tag], "guardrail")
-    implied = [
-        ProposedTag(
-            name,
-            accepted.probability,
-            "accept",
-            ("graph",),
-            "graph",
-            accepted.evidence,
-            (proof,),
-            evidence_text=accepted.evidence_text,
-            warrant=accepted.warrant,
-        )
-        for name, proof in proofs.items()
-        if name not in judged.conflicts and name not in judged.doubts
-    ]
-    follows = {tag.tag for tag in implied}
-    return [*(tag for tag in tags if tag.tag not in follows), *implied]
+    implied: dict[str, ProposedTag] = {}
+    accepted = [tag for tag in tags if tag.verdict == "accept"]
+    for tag in accepted:
+        for name, proof in implied_tags(services.graph, item_id, view, [tag.tag], "guardrail").items():
+            if name in judged.conflicts or name in judged.doubts or any(name == other.tag for other in accepted):
+                continue
+            follows = ProposedTag(
+                name,
+                tag.probability,
+                "accept",
+                ("graph",),
+                "graph",
+                tag.evidence,
+                (proof,),
+                evidence_text=tag.evidence_text,
+                warrant=tag.warrant,
+            )
+            implied.setdefault(name, follows)
+    return [*(tag for tag in tags if tag.tag not in implied), *implied.values()]

@@ -17,8 +17,8 @@ from models.policy import Evidence, TagPolicy, Warrant, likeliest
 from models.ports import FloatMatrix, FloatVector
 from models.tagging import LLMTags, Retrieved, TagItem
 from models.text import embedding_text, product_view
-from serving.errors import NotReady
-from serving.services import Judge, Services
+from serving.errors import InvalidRequest, NotReady
+from serving.services import Services, Tagger
 
 UNNAMED = "item"
 """What facts and proofs call a product without an id."""
@@ -54,33 +54,45 @@ class Decision(NamedTuple):
     facts: tuple[Proof, ...] = ()
 
 
-def tag_parts(services: Services) -> tuple[Judge, TagPolicy]:
-    """The guardrail of tags and what it may accept. Raises NotReady where the release has none."""
+def tagger_of(services: Services, vocabulary: str = "") -> Tagger:
+    """Who judges the labels of a vocabulary. Raises NotReady where the release has no guardrail for them,
+    InvalidRequest for a vocabulary it does not have."""
+    if vocabulary:
+        if (found := services.sets.get(vocabulary)) is not None:
+            return found
+        if vocabulary in services.unlearned:
+            raise NotReady(
+                f"this release has no guardrail for {vocabulary!r}: too few items are labelled. Label some and train "
+                "again"
+            )
+        known = ", ".join(map(repr, sorted({*services.sets, *services.unlearned})))
+        remedy = f'there are {known} and "", the catalog\'s own' if known else "it has the catalog's own labels alone"
+        raise InvalidRequest(f"vocabulary is {vocabulary[:100]!r}, which this release has not; {remedy}")
     if services.tag_judge is None or services.policy is None:
         raise NotReady(
             "this release has no guardrail for tags: the catalog has no label column or too few labelled items. "
             "Ingest with --label-column and train again"
         )
-    return services.tag_judge, services.policy
+    return Tagger("", services.catalog, services.counts, services.tag_judge, services.policy)
 
 
-async def retrieve(services: Services, item: TagItem) -> Retrieved:
+async def retrieve(services: Services, tagger: Tagger, item: TagItem) -> Retrieved:
     """Embed an item (off the event loop) and find its neighbours and candidate labels.
 
     Words the catalog has, and names of its labels, are embedded already: sellers repeat them, and training has seen
     exactly that vector.
     """
     text = embedding_text(item.title, item.text)
-    vector = services.catalog.vector_of(text)
+    vector = tagger.catalog.vector_of(text)
     if vector is None:
         loop = asyncio.get_running_loop()
         vector = (await loop.run_in_executor(services.workers, services.embedder.embed, [text]))[0]
-    return tagging.retrieve(services.catalog, services.counts, item, vector)
+    return tagging.retrieve(tagger.catalog, tagger.counts, item, vector)
 
 
 def consider(
     services: Services,
-    policy: TagPolicy,
+    tagger: Tagger,
     item_id: str,
     found: Retrieved,
     llm: LLMTags | None,
@@ -88,17 +100,18 @@ def consider(
     more: tuple[int, ...] = (),
 ) -> Considered:
     """Evidence and the graph's view of an item's candidate labels, and of ``more`` ones that somebody claims."""
-    catalog, item = services.catalog, found.item
+    catalog, item = tagger.catalog, found.item
     labels = tuple(dict.fromkeys([*(llm.labels if llm else ()), *found.proposed, *more]))
     names = tuple(catalog.labels[label] for label in labels)
     view = product_view(item.title, item.text, item.attributes)
-    # What the caller says the product's category is, is what is asked here: it must not speak for itself.
-    view.pop("category", None)
+    if not tagger.vocabulary:
+        # What the caller says the product's category is, is what is asked here: it must not speak for itself.
+        view.pop("category", None)
     judged = judge_tags(services.graph, item_id, view, names, source)
     agreement = {label: judged.agreement.get(name, 0.0) for label, name in zip(labels, names)}
-    matrix = tagging.evidence(catalog, services.counts, found, labels, llm, agreement)
+    matrix = tagging.evidence(catalog, tagger.counts, found, labels, llm, agreement)
     codes = tagging.attribute_codes(catalog, item)
-    evidence = policy.evidence(found.known, codes)
+    evidence = tagger.policy.evidence(found.known, codes)
     certified = matrix
     if evidence in ("known words", "new words") and max(codes.values(), default=-1) >= 0:
         certified = tagging.words_alone(matrix)
@@ -127,7 +140,9 @@ def decide(
         if (conflict := judged.conflicts.get(name)) is not None:
             decisions.append(Decision("reject", "graph", None, (conflict,)))
             continue
-        verdict, warrant = policy.verdict(name, float(probability[at]), float(score[at]), at == best, item.evidence)
+        # Of several labels each may be accepted that no fact speaks against.
+        able = not vetoed[at] if policy.several else at == best
+        verdict, warrant = policy.verdict(name, float(probability[at]), float(score[at]), bool(able), item.evidence)
         doubt = judged.doubts.get(name)
         if doubt is not None and verdict == "review":
             decisions.append(Decision("review", "graph", warrant, (doubt,)))

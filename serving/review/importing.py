@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from features.gold import SET_GROUP
 from models.ports import Contribution
 from models.tagging import TagItem
 from serving.batch import TAGS
@@ -80,6 +81,12 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         known = [pl.col(name).cast(dtype) for name, dtype in TAGS.items() if name in frame.columns]
         frame = frame.select(known)
+        if "vocabulary" in frame.columns:
+            own = pl.col("vocabulary") != ""
+            frame = frame.with_columns(
+                tag=pl.when(own).then(pl.concat_str("vocabulary", "tag", separator="/")).otherwise("tag"),
+                group=pl.when(own).then(pl.concat_str(pl.lit(SET_GROUP), "vocabulary", pl.lit("/"), "tag")),
+            )
         return pl.concat([frame.filter(pl.col("tag").is_not_null()), _values(frame)], how="diagonal")
     except pl.exceptions.PolarsError as error:
         raise BackfillFailed(f"{path} holds other columns than tandem backfill tags writes ({error})") from error
@@ -135,7 +142,7 @@ def _words(services: Services, wanted: set[str], items: Path | None) -> dict[str
 
 
 def _prompt(services: Services, row: Mapping[str, Any]) -> str:
-    return services.prompts["attributes" if row.get("group") else "tag"].of(row["item_id"]).id
+    return services.prompts["attributes" if row.get("attribute") else "tag"].of(row["item_id"]).id
 
 
 def _proposal(services: Services, desk: ReviewDesk, row: Mapping[str, Any], item: TagItem) -> Proposal:

@@ -7,6 +7,7 @@ import json
 from typing import Final
 
 from models.certify import POOLED
+from models.labelset import prefix_of
 from models.tagging import TagItem
 from models.text import embedding_text
 from models.units import KIND_COLUMN
@@ -29,7 +30,8 @@ def proposals(services: Services, desk: ReviewDesk, query: TagQuery, answer: Tag
     unit = unit_of(services, query.item_id, query.item)
     found = []
     for tag in answer.tags:
-        kind = kind_of(desk, item_id, tag.tag, tag.verdict, tag.decided_by, release)
+        written = written_of(query.vocabulary, tag.tag)
+        kind = kind_of(desk, item_id, written, tag.verdict, tag.decided_by, release)
         if kind is None:
             continue
         asked = "llm" in tag.sources
@@ -38,9 +40,9 @@ def proposals(services: Services, desk: ReviewDesk, query: TagQuery, answer: Tag
                 kind,
                 item_id,
                 query.item,
-                tag.tag,
+                written,
                 tag.probability,
-                tag.warrant.group if tag.warrant else group_of(services, tag.tag),
+                tag.warrant.group if tag.warrant else group_of(services, tag.tag, query.vocabulary),
                 unit,
                 release,
                 tag.warrant.precision if tag.warrant else promise_of(services, desk),
@@ -87,8 +89,15 @@ def kind_of(desk: ReviewDesk, item_id: str, tag: str, verdict: str, decided_by: 
     return "audit" if accepted and desk.audited(item_id, tag, release) else None
 
 
-def group_of(services: Services, label: str) -> str:
+def written_of(vocabulary: str, label: str) -> str:
+    """What a case calls a label: those of a label set by both names, for sets may share labels with the catalog."""
+    return f"{vocabulary}/{label}" if vocabulary else label
+
+
+def group_of(services: Services, label: str, vocabulary: str = "") -> str:
     """The group of tags whose certificate a label falls under, and whose switch it obeys."""
+    if vocabulary:
+        return f"{prefix_of(vocabulary)}{label}"
     return services.policy.group_of(label) if services.policy else POOLED
 
 

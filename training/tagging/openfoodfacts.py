@@ -91,14 +91,14 @@ def _products(folder: Path) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     cluster = _clusters(table["brands_tags"].to_list())
     for at, row in enumerate(table.iter_rows(named=True)):
-        name, ingredients = _main(row["product_name"]), _main(row["ingredients_text"])
+        name, ingredients = main_text(row["product_name"]), main_text(row["ingredients_text"])
         text = ". ".join(part for part in (name, ingredients) if part)
         if text:
             rows.setdefault(text, {**row, "name": name, "text": text, "cluster": cluster[at]})
     return list(rows.values())
 
 
-def _main(texts: Iterable[Mapping[str, str]] | None) -> str:
+def main_text(texts: Iterable[Mapping[str, str]] | None) -> str:
     found = {text["lang"]: text["text"] for text in texts or ()}
     return re.sub(r"\s+", " ", found.get("main") or next(iter(found.values()), "")).strip()
 
@@ -126,7 +126,7 @@ def _vocabulary(
     workspace: Workspace,
     embedder: Embedder,
 ) -> LabelledProducts:
-    carried = [_with_wider(whole, tags) for _, tags in rows]
+    carried = [with_wider(whole, tags) for _, tags in rows]
     often = Counter(label for tags in carried for label in tags if wanted(label))
     labels = tuple(sorted(label for label, many in often.items() if many >= LEAST))
     gold = np.array([[label in tags for label in labels] for tags in carried], np.float64).reshape(len(rows), -1)
@@ -163,7 +163,7 @@ def _vocabulary(
     return LabelledProducts(name, data, np.array([row["cluster"] for row, _ in rows], np.int64), graph)
 
 
-def _with_wider(whole: Vocabulary, tags: Iterable[str]) -> frozenset[str]:
+def with_wider(whole: Vocabulary, tags: Iterable[str]) -> frozenset[str]:
     known = [tag for tag in tags if tag in whole.labels]
     return frozenset(known).union(*(whole.ancestors(tag) for tag in known))
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.tandem.v1 import types_pb2 as protos_dot_tandem_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/tandem/v1/ensemble.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"6\n\x08TagClaim\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x0b\n\x03tag\x18\x02 \x01(\t\"7\n\x0e\x43\x61ndidateClaim\x12\x14\n\x0cprofile_text\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\x8e\x01\n\x05\x43laim\x12\"\n\x03tag\x18\x01 \x01(\x0b\x32\x13.tandem.v1.TagClaimH\x00\x12.\n\tcandidate\x18\x02 \x01(\x0b\x32\x19.tandem.v1.CandidateClaimH\x00\x12\x18\n\x0bllm_logprob\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05\x63laimB\x0e\n\x0c_llm_logprob\"i\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x06\x63laims\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Claim\"\xcb\x01\n\tJudgement\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\"\n\x07reasons\x18\x03 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x1f\n\x05\x66\x61\x63ts\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\x12\n\ndecided_by\x18\x05 \x01(\t\x12+\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x16.tandem.v1.Certificate\"(\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcc\x01\n\nScoreReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12(\n\njudgements\x18\x03 \x03(\x0b\x32\x14.tandem.v1.Judgement\x12 \n\x06stages\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12#\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x12.tandem.v1.Failure2\x86\x01\n\x08\x45nsemble\x12\x37\n\x05Score\x12\x17.tandem.v1.ScoreRequest\x1a\x15.tandem.v1.ScoreReply\x12\x41\n\x0bScoreStream\x12\x17.tandem.v1.ScoreRequest\x1a\x15.tandem.v1.ScoreReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/tandem/v1/ensemble.proto\x12\ttandem.v1\x1a\x1cprotos/tandem/v1/types.proto\"J\n\x08TagClaim\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x0b\n\x03tag\x18\x02 \x01(\t\x12\x12\n\nvocabulary\x18\x03 \x01(\t\"7\n\x0e\x43\x61ndidateClaim\x12\x14\n\x0cprofile_text\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\x8e\x01\n\x05\x43laim\x12\"\n\x03tag\x18\x01 \x01(\x0b\x32\x13.tandem.v1.TagClaimH\x00\x12.\n\tcandidate\x18\x02 \x01(\x0b\x32\x19.tandem.v1.CandidateClaimH\x00\x12\x18\n\x0bllm_logprob\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05\x63laimB\x0e\n\x0c_llm_logprob\"i\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x06\x63laims\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Claim\"\xcb\x01\n\tJudgement\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12#\n\x07verdict\x18\x02 \x01(\x0e\x32\x12.tandem.v1.Verdict\x12\"\n\x07reasons\x18\x03 \x03(\x0b\x32\x11.tandem.v1.Reason\x12\x1f\n\x05\x66\x61\x63ts\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Proof\x12\x12\n\ndecided_by\x18\x05 \x01(\t\x12+\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x16.tandem.v1.Certificate\"(\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcc\x01\n\nScoreReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12(\n\njudgements\x18\x03 \x03(\x0b\x32\x14.tandem.v1.Judgement\x12 \n\x06stages\x18\x04 \x03(\x0b\x32\x10.tandem.v1.Stage\x12(\n\x08\x64\x65graded\x18\x05 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12#\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x12.tandem.v1.Failure2\x86\x01\n\x08\x45nsemble\x12\x37\n\x05Score\x12\x17.tandem.v1.ScoreRequest\x1a\x15.tandem.v1.ScoreReply\x12\x41\n\x0bScoreStream\x12\x17.tandem.v1.ScoreRequest\x1a\x15.tandem.v1.ScoreReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tandem.v1.ensemble_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TAGCLAIM']._serialized_start=76
-  _globals['_TAGCLAIM']._serialized_end=130
-  _globals['_CANDIDATECLAIM']._serialized_start=132
-  _globals['_CANDIDATECLAIM']._serialized_end=187
-  _globals['_CLAIM']._serialized_start=190
-  _globals['_CLAIM']._serialized_end=332
-  _globals['_SCOREREQUEST']._serialized_start=334
-  _globals['_SCOREREQUEST']._serialized_end=439
-  _globals['_JUDGEMENT']._serialized_start=442
-  _globals['_JUDGEMENT']._serialized_end=645
-  _globals['_FAILURE']._serialized_start=647
-  _globals['_FAILURE']._serialized_end=687
-  _globals['_SCOREREPLY']._serialized_start=690
-  _globals['_SCOREREPLY']._serialized_end=894
-  _globals['_ENSEMBLE']._serialized_start=897
-  _globals['_ENSEMBLE']._serialized_end=1031
+  _globals['_TAGCLAIM']._serialized_end=150
+  _globals['_CANDIDATECLAIM']._serialized_start=152
+  _globals['_CANDIDATECLAIM']._serialized_end=207
+  _globals['_CLAIM']._serialized_start=210
+  _globals['_CLAIM']._serialized_end=352
+  _globals['_SCOREREQUEST']._serialized_start=354
+  _globals['_SCOREREQUEST']._serialized_end=459
+  _globals['_JUDGEMENT']._serialized_start=462
+  _globals['_JUDGEMENT']._serialized_end=665
+  _globals['_FAILURE']._serialized_start=667
+  _globals['_FAILURE']._serialized_end=707
+  _globals['_SCOREREPLY']._serialized_start=710
+  _globals['_SCOREREPLY']._serialized_end=914
+  _globals['_ENSEMBLE']._serialized_start=917
+  _globals['_ENSEMBLE']._serialized_end=1051
 # @@protoc_insertion_point(module_scope)

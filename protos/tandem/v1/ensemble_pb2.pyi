@@ -8,12 +8,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TagClaim(_message.Message):
-    __slots__ = ("item", "tag")
+    __slots__ = ("item", "tag", "vocabulary")
     ITEM_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     item: _types_pb2.Item
     tag: str
-    def __init__(self, item: _Optional[_Union[_types_pb2.Item, _Mapping]] = ..., tag: _Optional[str] = ...) -> None: ...
+    vocabulary: str
+    def __init__(self, item: _Optional[_Union[_types_pb2.Item, _Mapping]] = ..., tag: _Optional[str] = ..., vocabulary: _Optional[str] = ...) -> None: ...
 
 class CandidateClaim(_message.Message):
     __slots__ = ("profile_text", "item_id")

@@ -97,18 +97,20 @@ class RecommendReply(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., path: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[_types_pb2.Proof, _Mapping]]] = ..., unknown_items: _Optional[_Iterable[str]] = ..., shortfall: _Optional[str] = ..., as_of: _Optional[int] = ...) -> None: ...
 
 class TagRequest(_message.Message):
-    __slots__ = ("request_id", "deadline_ms", "tenant", "item", "max_tags")
+    __slots__ = ("request_id", "deadline_ms", "tenant", "item", "max_tags", "vocabulary")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ITEM_FIELD_NUMBER: _ClassVar[int]
     MAX_TAGS_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline_ms: int
     tenant: str
     item: _types_pb2.Item
     max_tags: int
-    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., item: _Optional[_Union[_types_pb2.Item, _Mapping]] = ..., max_tags: _Optional[int] = ...) -> None: ...
+    vocabulary: str
+    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., item: _Optional[_Union[_types_pb2.Item, _Mapping]] = ..., max_tags: _Optional[int] = ..., vocabulary: _Optional[str] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("field", "start", "end", "text")

@@ -11,7 +11,7 @@ import pytest
 from models.ports import FloatMatrix
 from models.text import embedding_text
 from serving.errors import NotReady
-from serving.pipeline.verdicts import retrieve
+from serving.pipeline.verdicts import retrieve, tagger_of
 from serving.services import Services
 from serving.tagbench import measure_tag, sample_items
 
@@ -54,12 +54,12 @@ async def test_a_slow_embedder_shows_in_a_tag_and_its_index_and_not_in_guardrail
 
 async def test_words_of_the_catalog_are_found_by_the_vector_training_saw(services: Services) -> None:
     (item,) = sample_items(services, 1, seed=3)
-    found = await retrieve(replace(services, embedder=Slow(services)), item)
+    found = await retrieve(replace(services, embedder=Slow(services)), tagger_of(services), item)
     number = services.catalog.number_of(embedding_text(item.title, item.text))
     assert number is not None
     assert found.vector.tobytes() == services.catalog.vectors[number].tobytes()
     assert services.catalog.number_of("words of nobody") is None
-    unknown = await retrieve(services, replace(item, title="words of nobody"))
+    unknown = await retrieve(services, tagger_of(services), replace(item, title="words of nobody"))
     alone = services.embedder.embed([embedding_text("words of nobody", item.text)])[0]
     assert unknown.vector.tobytes() == alone.tobytes()
 
