@@ -177,7 +177,7 @@ def certified(
             learned = first_labels(examples, probability, view, catalog.labels, groups)
             gold = first_labels(held_out or none, gold_score, view, catalog.labels, groups)
         certificates[view] = _certificate(config, learned, gold)
-        figures[view] = _figures(certificates[view], gold)
+        figures[view] = _figures(certificates[view], gold, several)
     coded = {name: catalog.attributes[name] for name in list(catalog.attributes)[:3]}
     labelled = catalog.labelled
     usual = [name for name, codes in coded.items() if labelled.any() and (codes[labelled] >= 0).mean() >= _USUAL]
@@ -197,8 +197,13 @@ def _certificate(config: TagConfig, learned: Firsts, gold: Firsts) -> Certificat
     return certify(gold.score, gold.right, test, gold.group.tolist(), starts, gold.worst)
 
 
-def _figures(certificate: Certificate, gold: Firsts) -> dict[str, Any]:
-    """What the held-out units show: of all, and of each group under the threshold that decides for it."""
+def _figures(certificate: Certificate, gold: Firsts, several: bool) -> dict[str, Any]:
+    """What the held-out units show: of all, and of each group under the threshold that decides for it.
+
+    Of ``several`` labels most lines are about a label that the item does not have: accuracy is then the share of lines
+    whose probability is on the right side of one half, and recall the share of the right surest labels that are
+    accepted.
+    """
     accepted = certificate.accepts(gold.score, gold.group.tolist())
     wrong = certificate.accepts(gold.worst, gold.group.tolist())
     by_group = {}
@@ -213,10 +218,13 @@ def _figures(certificate: Certificate, gold: Firsts) -> dict[str, Any]:
     n = max(1, len(gold.score))
     bins = np.minimum((gold.score * _BINS).astype(np.int64), _BINS - 1)
     gap = np.abs(np.bincount(bins, gold.score, _BINS) - np.bincount(bins, gold.right, _BINS))
+    right = (gold.score >= 0.5) == gold.right if several else gold.right
+    recall = float((accepted & gold.right).sum() / max(1, gold.right.sum()))
     return {
         "units": len(gold.score),
-        "accuracy": float(gold.right.mean()) if len(gold.right) else None,
+        "accuracy": float(right.mean()) if len(right) else None,
         "coverage": float(accepted.sum() / n),
+        **({"recall": recall} if several else {}),
         "ece": float(gap.sum() / n),
         "groups": by_group,
     }

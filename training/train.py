@@ -209,7 +209,8 @@ def _tag_metrics(guardrail: Guardrail | None) -> dict[str, Any] | None:
     certified = {
         f"{measure} of held-out types, {evidence}": figures[measure]
         for evidence, figures in guardrail.manifest["gold"].items()
-        for measure in ("units", "accuracy", "coverage", "ece")
+        for measure in ("units", "accuracy", "coverage", "recall", "ece")
+        if measure in figures
     }
     return {**cross_fitted, **{name: guardrail.manifest[name] for name in names}, **certified}
 
