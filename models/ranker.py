@@ -61,6 +61,9 @@ class RankerConfig(BaseModel):
 VARIANTS: Final[tuple[dict[str, Any], ...]] = ({}, {"min_leaf": 100, "l2": 5.0}, {"min_leaf": 20, "l2": 1.0})
 """What training compares on validation before it fits, by the size of the data: changes that cost no time to score."""
 
+SIZES: Final[tuple[dict[str, Any], ...]] = ({"leaves": 6}, {"leaves": 24})
+"""Sizes of trees that a wide search compares beside the configured one."""
+
 FEW_WANTED: Final[tuple[dict[str, Any], ...]] = ({"objective": "binary"}, {"objective": "binary", "min_leaf": 100})
 """What is compared as well where nothing is had twice: of 200 candidates hardly one is wanted."""
 

@@ -42,8 +42,9 @@ class TrainConfig(BaseModel):
     left out. 0 fits none."""
     valid_sessions: int = Field(default=5_000, ge=10)
     test_sessions: int = Field(default=5_000, ge=10)
-    search: bool = True
-    """Whether the regularization of the ranker's trees is chosen on validation or taken from ``ranker``."""
+    search: bool | Literal["wide"] = True
+    """Whether the regularization of the ranker's trees is chosen on validation or taken from ``ranker``. "wide"
+    compares the size of the trees too, which is done anyway where training targets are few."""
     labels: Path | None = None
     """A vocabulary (as ``tandem vocabulary check`` reads it) of the labels that Tag chooses from, one an item. Its
     entries are the label column's values by id, else by name without regard to case. A value's names, definition and

@@ -313,16 +313,21 @@ def choose(
     part = data.part(*(np.flatnonzero(np.repeat(mask, sizes)) for mask in (asked, validates)))
     best, chosen, rounds, fitted = -1.0, own, own.trees, None
     variants = (*ranker.VARIANTS, *(() if repeats else ranker.FEW_WANTED)) if config.search else ({},)
-    for number, change in enumerate(variants):
-        progress("ranker: choosing parameters", number / len(variants))
-        variant = own.model_copy(update=change)
-        quick = variant.model_copy(update={"learning_rate": SEARCH_RATE, "trees": min(own.trees, SEARCH_TREES)})
-        trial = ranker.fit(quick, part, {})
-        found = trial.manifest
-        if found["validation_ndcg@10"] > best:
-            best, chosen, fitted = float(found["validation_ndcg@10"]), variant, trial
-            steps = SEARCH_RATE / own.learning_rate * len(sizes) / len(few)
-            rounds = min(own.trees, math.ceil(found["rounds"] * steps))
+    # The size of the trees is tried on what was best before, where that takes seconds or somebody asks for it.
+    wide = config.search == "wide" or (config.search and len(train) < SEARCH_TARGETS)
+    searches = (variants, *((ranker.SIZES,) if wide else ()))
+    for changes in searches:
+        start = chosen
+        for number, change in enumerate(changes):
+            progress("ranker: choosing parameters", number / len(changes))
+            variant = start.model_copy(update=change)
+            quick = variant.model_copy(update={"learning_rate": SEARCH_RATE, "trees": min(own.trees, SEARCH_TREES)})
+            trial = ranker.fit(quick, part, {})
+            found = trial.manifest
+            if found["validation_ndcg@10"] > best:
+                best, chosen, fitted = float(found["validation_ndcg@10"]), variant, trial
+                steps = SEARCH_RATE / own.learning_rate * len(sizes) / len(few)
+                rounds = min(own.trees, math.ceil(found["rounds"] * steps))
     return chosen, rounds, best, fitted
 
 

@@ -341,6 +341,35 @@ def test_where_nothing_is_had_twice_a_binary_objective_is_compared_too(
     assert (chosen.objective, chosen.min_leaf) == (best.objective, best.min_leaf)
 
 
+@pytest.mark.parametrize(("search", "train", "wide"), [(True, 200, True), (True, 5_000, False), ("wide", 5_000, True)])
+def test_sizes_of_trees_are_compared_where_that_is_quick_or_asked_for(
+    monkeypatch: pytest.MonkeyPatch, search: Any, train: int, wide: bool
+) -> None:
+    """Three levels of a value must be told apart: trees of few leaves cannot."""
+    rng = np.random.default_rng(4)
+    validates = np.arange(train + 100) >= train
+    value = rng.normal(size=(train + 100, 10)).astype(np.float32)
+    wanted = np.abs(value - 0.3)
+    relevance = (wanted == wanted.min(axis=1, keepdims=True)).astype(np.int32)
+    ranked = (value.reshape(-1, 1), relevance.ravel(), np.full(len(value), 10, np.int32))
+    data = Binned.of(("value",), ranked, threads=1)
+    tried: dict[RankerConfig, float] = {}
+
+    def noting(config: RankerConfig, *rest: Any) -> LightGBMRanker:
+        fitted = fit(config, *rest)
+        tried[config] = fitted.manifest["validation_ndcg@10"]
+        return fitted
+
+    monkeypatch.setattr(ranker, "fit", noting)
+    own = RankerConfig(trees=3, leaves=12, min_leaf=5, column_share=1, threads=1)
+    config = QUICK.model_copy(update={"ranker": own, "search": search})
+    chosen, _, figure, _ = choose(config, data, ranked[2], validates, True, lambda *_: None)
+    assert {one.leaves for one in tried} == ({6, 12, 24} if wide else {12})
+    best = max(tried, key=lambda one: tried[one])
+    assert figure == tried[best]
+    assert (chosen.leaves, chosen.min_leaf) == (best.leaves, best.min_leaf)
+
+
 def test_without_anything_to_judge_by_all_rounds_are_taken() -> None:
     ranked, validates = contradicting(20, 0)
     data = Binned.of(("value", "validates"), ranked, threads=1)
