@@ -127,6 +127,7 @@ def _write_untagged(found: Untagged, output: Path, release_id: str) -> None:
             {
                 "row": item.row,
                 "item_id": item.item_id,
+                "vocabulary": "",
                 "abstained": item.verdict == "reject",
                 "rank": 1,
                 "tag": item.tag,

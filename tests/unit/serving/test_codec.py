@@ -230,6 +230,19 @@ def test_claims_keep_their_order_and_kind() -> None:
     assert [one.llm_logprob for one in query.claims] == [-0.5, None, None]
 
 
+def test_vocabulary_of_a_tag_and_of_a_claim_is_read_and_is_the_catalog_s_own_where_none_is_named() -> None:
+    item = types_pb2.Item(title="Brie")
+    assert CODEC.tag_query(recommender_pb2.TagRequest(item=item)).vocabulary == ""
+    assert CODEC.tag_query(recommender_pb2.TagRequest(item=item, vocabulary="diets")).vocabulary == "diets"
+    claims = [
+        ensemble_pb2.Claim(tag=ensemble_pb2.TagClaim(item=item, tag="vegan", vocabulary=name)) for name in ("", "diets")
+    ]
+    read = CODEC.score_query(ensemble_pb2.ScoreRequest(claims=claims)).claims
+    assert [claim.vocabulary for claim in read if isinstance(claim, TagClaim)] == ["", "diets"]
+    with pytest.raises(InvalidRequest, match="vocabulary"):
+        CODEC.tag_query(recommender_pb2.TagRequest(item=item, vocabulary="x" * 10_000))
+
+
 def test_characters_are_counted_and_not_bytes() -> None:
     assert CODEC.recommend_query(Recommend(user_id="é" * 20)).user_id == "é" * 20
     with pytest.raises(InvalidRequest, match="21 characters"):
