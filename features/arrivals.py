@@ -128,7 +128,8 @@ class SqliteItemLog:
 def typed_row(item: CatalogItem, schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The item as a row of a catalog with this schema (polars dtypes by column), and what of it could not be read.
 
-    Columns the item does not name are null; names that are no column of the schema are left out.
+    Columns the item does not name are null; names that are no column of the schema are left out. A list is written as a
+    JSON array or with commas between its parts.
     """
     row: dict[str, Any] = {"item_id": item.item_id, "title": item.title.strip(), "text": item.text.strip() or None}
     problems = []
@@ -137,7 +138,7 @@ def typed_row(item: CatalogItem, schema: Mapping[str, Any]) -> tuple[dict[str, A
             continue
         value: Any = item.attributes.get(name, "").strip() or None
         if value is not None and isinstance(dtype, pl.List):
-            value = [part for part in (piece.strip() for piece in value.split(",")) if part] or None
+            value = _listed(value)
         elif value is not None and dtype.is_numeric():
             try:
                 number = float(value)
@@ -150,6 +151,18 @@ def typed_row(item: CatalogItem, schema: Mapping[str, Any]) -> tuple[dict[str, A
             value = number if math.isfinite(number) else None
         row[name] = value
     return row, problems
+
+
+def _listed(value: str) -> list[str] | None:
+    """A list of text: a JSON array, which may be empty, else parts between commas; null where there are none."""
+    if value.startswith("["):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if isinstance(found, list) and all(isinstance(part, str) for part in found):
+            return [part.strip() for part in found if part.strip()]
+    return [part for part in (piece.strip() for piece in value.split(",")) if part] or None
 
 
 def unknown_attributes(item: CatalogItem, schema: Mapping[str, Any]) -> list[str]:

@@ -107,7 +107,9 @@ def read_published(path: Path) -> pl.DataFrame:
         found = pl.scan_parquet(source, glob=False)
         if "vocabulary" in found.collect_schema():
             # A label of a label set is no tag of the label column, whatever it is called.
-            found = found.filter(pl.col("vocabulary").fill_null("") == "")
+            sets = found.filter(pl.col("vocabulary").fill_null("") != "").select("vocabulary").unique().collect()
+            if len(sets):
+                raise WorkspaceError(f"{path} holds labels of the label set {sets.item(0, 0)!r}; {remedy} without one")
         frame = found.select(list(PUBLISHED)).collect().cast(pl.Schema(PUBLISHED)).drop_nulls("tag")
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]

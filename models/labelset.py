@@ -7,7 +7,7 @@ and judges labels (`models.tagging`) is the same code for both.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,22 @@ def group_of_label(catalog: Catalog) -> dict[str, str]:
     return {label: f"{prefix_of(catalog.source)}{label}" for label in catalog.labels}
 
 
+def check(items: pl.DataFrame, column: str) -> None:
+    """Raises InvalidVocabulary for a column of ``items`` that can be no label set."""
+    if column not in items.columns or not isinstance(items.schema[column], pl.List):
+        lists = [name for name, kind in items.schema.items() if isinstance(kind, pl.List)]
+        raise InvalidVocabulary(
+            f"train.several names {column!r}, which is no list column of this catalog; "
+            + (f"it has {', '.join(lists)}" if lists else "it has none: ingest one, or leave train.several out")
+        )
+    if "/" in column:
+        raise InvalidVocabulary(
+            f"train.several names {column!r}; rename the column: groups are written {_GROUP}NAME/LABEL"
+        )
+    if not _cleaned(items[column]).explode().drop_nulls().len():
+        raise InvalidVocabulary(f"train.several names {column!r}, in which no item has a label; leave it out")
+
+
 def derive(
     catalog: Catalog,
     items: pl.DataFrame,
@@ -56,22 +72,11 @@ def derive(
     """The label set of a column of lists of ``items``, beside their ``catalog``; its name is the column's.
 
     What the catalog's own label is, is evidence here, before the catalog's attributes. ``vocabulary``: what is known of
-    the labels beside their names. Raises InvalidVocabulary for a column that is not there, or is of no lists, or has no
-    labels, or a name with a slash; and as `meanings_of` does.
+    the labels beside their names; an item that has a label has what is wider, too. Raises InvalidVocabulary as `check`
+    and `meanings_of` do.
     """
-    if column not in items.columns or not isinstance(items.schema[column], pl.List):
-        lists = [name for name, kind in items.schema.items() if isinstance(kind, pl.List)]
-        raise InvalidVocabulary(
-            f"train.several names {column!r}, which is no list column of this catalog; "
-            + (f"it has {', '.join(lists)}" if lists else "it has none: ingest one, or leave train.several out")
-        )
-    if "/" in column:
-        raise InvalidVocabulary(
-            f"train.several names {column!r}; rename the column: groups are written {_GROUP}NAME/LABEL"
-        )
-    labels = tuple(sorted(set(items[column].explode().drop_nulls().to_list())))
-    if not labels:
-        raise InvalidVocabulary(f"train.several names {column!r}, in which no item has a label; leave it out")
+    check(items, column)
+    labels = tuple(sorted(set(_cleaned(items[column]).explode().drop_nulls().to_list())))
     meanings: dict[str, Meaning] = {}
     if vocabulary is not None:
         own = {embedding_text(title, None).lower() for title in items["title"].unique().to_list()}
@@ -81,7 +86,6 @@ def derive(
     if label_column is not None:
         names, codes = codes_of(items[label_column])
         attributes, values = {label_column: codes, **attributes}, {label_column: names, **values}
-    codes_by_label = {label: code for code, label in enumerate(labels)}
     return replace(
         catalog,
         labels=labels,
@@ -93,13 +97,12 @@ def derive(
         stems=stems_of(labels, meanings),
         meanings=meanings,
         source=column,
-        several=Several.of_column(items[column], codes_by_label),
+        several=_told(items[column], labels, meanings),
     )
 
 
 def following(own: Catalog, catalog: Catalog, rows: npt.NDArray[np.int64], items: pl.DataFrame) -> Catalog:
     """The set after ``catalog``, which it belongs to, took ``items`` [m] at ``rows`` [m] (see `Catalog.with_items`)."""
-    codes = {label: code for code, label in enumerate(own.labels)}
     mine = {
         name: placed(coded, rows, known_codes(items[name], own.values[name]))
         for name, coded in own.attributes.items()
@@ -109,7 +112,7 @@ def following(own: Catalog, catalog: Catalog, rows: npt.NDArray[np.int64], items
         beside(own, catalog),
         label_of_row=np.full(len(catalog.text_of_row), -1, np.int32),
         attributes={name: mine[name] if name in mine else catalog.attributes[name] for name in own.attributes},
-        several=_several(own).placed(rows, Several.of_column(items[own.source], codes)),
+        several=_several(own).placed(rows, _told(items[own.source], own.labels, own.meanings)),
     )
 
 
@@ -164,6 +167,31 @@ def load(folder: Path, catalog: Catalog) -> Catalog:
             np.load(folder / "stated.npy", allow_pickle=False),
         ),
     )
+
+
+def _cleaned(column: pl.Series) -> pl.Series:
+    """Lists of labels without surrounding blanks; blank ones are none."""
+    name = pl.element().str.strip_chars()
+    return column.to_frame().select(pl.col(column.name).list.eval(name.filter(name != "")))[column.name]
+
+
+def _told(column: pl.Series, labels: Sequence[str], meanings: Mapping[str, Meaning]) -> Several:
+    """Who has which label. Whoever has one has the wider ones: else what an accepted label implies would be wrong."""
+    above: dict[str, frozenset[str]] = {}
+
+    def wider(label: str) -> frozenset[str]:
+        if label not in above:
+            meaning = meanings.get(label)
+            parents = meaning.parents if meaning is not None else ()
+            above[label] = frozenset((label,)).union(*(wider(parent) for parent in parents))
+        return above[label]
+
+    whole = [
+        None if own is None else sorted(frozenset[str]().union(*(wider(label) for label in own)))
+        for own in _cleaned(column).to_list()
+    ]
+    codes = {label: code for code, label in enumerate(labels)}
+    return Several.of_column(pl.Series(column.name, whole, pl.List(pl.String)), codes)
 
 
 def _several(own: Catalog) -> Several:

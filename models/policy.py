@@ -164,7 +164,7 @@ class TagPolicy:
 
         ``probability``: by all evidence, decides between review and reject. ``score``: without an LLM's answer;
         ``best``: whether no other label of the item scores higher, see `likeliest`; where several may be accepted,
-        whether no fact speaks against it.
+        whether retrieval proposed it and no fact speaks against it.
         """
         group = self.group_of(label)
         certificate = self.certificates[evidence]
@@ -183,7 +183,7 @@ class TagPolicy:
             return f"{_shown(group, certified)} cannot accept: {bound.reason}"
         if not best:
             if self.several:
-                return "a fact speaks against it"
+                return "a fact speaks against it, or nothing like it was found: no gold is about such tags"
             return "another tag of the item scores higher, and one is accepted at most"
         if not score >= bound.threshold:
             return f"scores {score:.4f}; {_shown(group, certified)} accepts from {bound.threshold:.4f} on"

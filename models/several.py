@@ -27,17 +27,21 @@ class Several:
 
     @staticmethod
     def of_column(column: pl.Series, codes: Mapping[str, int]) -> Several:
-        """A column of lists of text; null lists are not stated, and labels without a code are left out."""
-        rows = [
-            sorted({codes[label] for label in labels if label in codes}) if labels is not None else []
-            for labels in column.to_list()
-        ]
-        return Several._of(rows, column.is_not_null().to_numpy())
+        """A column of lists of text; labels without a code are left out. Not stated are null lists, and lists that hold
+        nothing but labels without a code: they say of the known ones nothing."""
+        told = column.to_list()
+        rows = [sorted({codes[label] for label in labels or () if label in codes}) for labels in told]
+        stated = [labels is not None and bool(known or not labels) for labels, known in zip(told, rows)]
+        row = np.repeat(np.arange(len(rows)), [len(known) for known in rows])
+        return Several._of(
+            row, np.array([label for known in rows for label in known], np.int32), np.array(stated, bool)
+        )
 
     @staticmethod
-    def _of(rows: list[list[int]], stated: npt.NDArray[np.bool_]) -> Several:
-        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows], dtype=np.int64))).astype(np.int64)
-        return Several(starts, np.array([label for row in rows for label in row], np.int32), stated)
+    def _of(row: npt.NDArray[np.int64], label: npt.NDArray[np.int32], stated: npt.NDArray[np.bool_]) -> Several:
+        """From pairs, by row and label."""
+        starts = np.searchsorted(row, np.arange(len(stated) + 1)).astype(np.int64)
+        return Several(starts, label, stated)
 
     def of_row(self, row: int) -> npt.NDArray[np.int32]:
         """The labels of an item."""
@@ -53,8 +57,11 @@ class Several:
     def placed(self, rows: npt.NDArray[np.int64], new: Several) -> Several:
         """With the labels of ``new`` [m] at ``rows`` [m]: those below n are replaced, the others follow."""
         many = max(len(self), int(rows.max(initial=-1)) + 1)
-        own: list[list[int]] = [self.of_row(row).tolist() for row in range(len(self))] + [[]] * (many - len(self))
         stated = np.concatenate((self.stated, np.zeros(many - len(self), bool)))
-        for place, row in enumerate(rows.tolist()):
-            own[row], stated[row] = new.of_row(place).tolist(), new.stated[place]
-        return Several._of(own, stated)
+        kept = np.ones(len(self), bool)
+        kept[rows[rows < len(self)]] = False
+        old, new_pairs = self.pairs(np.flatnonzero(kept)), new.pairs(np.arange(len(new)))
+        row = np.concatenate((old[0], rows[new_pairs[0]]))
+        order = np.argsort(row, kind="stable")
+        stated[rows] = new.stated
+        return Several._of(row[order], np.concatenate((old[1], new_pairs[1]))[order], stated)

@@ -490,7 +490,7 @@ def word_spans(item: TagItem) -> ItemWords:
     return ItemWords(first, places)
 
 
-@lru_cache(maxsize=1)  # of the catalog that is served
+@lru_cache(maxsize=8)  # of the catalog that is served and its label sets
 def common_words(catalog: Catalog) -> frozenset[str]:
     """See `filler`. Read again for a catalog that has grown: two milliseconds."""
     return filler(catalog.texts)

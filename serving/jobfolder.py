@@ -25,7 +25,7 @@ import polars as pl
 from features.workspace import write_atomically
 from serving.errors import BackfillFailed
 
-FORMAT = 1
+FORMAT = 2
 _JOB = "job.json"
 _USERS = "users.parquet"
 

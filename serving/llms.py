@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -23,6 +23,7 @@ from serving.config import ServeConfig
 from serving.gateway import Gateway
 from serving.gateway.budget import read_spent
 from serving.gateway.cache import TieredCache, open_store
+from serving.gateway.config import GatewayConfig
 from serving.gateway.contexts import Context, read_contexts
 from serving.gateway.ledger import Ledger
 from serving.gateway.logfilter import RedactingFilter
@@ -35,6 +36,9 @@ from serving.gateway.validate import AnswerValidator
 from serving.llmhandle import engine_state, llm_provider
 from serving.pipeline.ask import Health
 from serving.telemetry import Telemetry
+
+_PATIENCE_S: Final = 600.0
+"""What an engine that loads its weights in this process may take for an answer, whatever its ``timeout_s``."""
 
 
 def redactor() -> Redactor:
@@ -124,10 +128,12 @@ def open_llms(
     """The gateway of this process (``name``: ingress, backfill).
 
     ``handles``: Ray deployments by target; engines of other targets are made here: endpoints at once, weights as long
-    as they take to load. Raises what `models.llm.registry.create` and `telemetry.start` do.
+    as they take to load. Weights are loaded here by jobs alone, for which nobody waits: see `_patient`.
+    Raises what `models.llm.registry.create` and `telemetry.start` do.
     """
     settings = config.llms
     handles = {target: handle for target, handle in (handles or {}).items() if target in settings.targets}
+    settings = _patient(settings, handles)
     placed = {
         target: each.model_copy(update={"weights_dir": workspace.llm}) for target, each in settings.targets.items()
     }
@@ -150,6 +156,22 @@ def open_llms(
         observer=told.observer,
     )
     return LLMs(release.id, gateway, told, workspace, handles, engines, cache, ledger)
+
+
+def _patient(settings: GatewayConfig, handles: Mapping[str, Any]) -> GatewayConfig:
+    """The settings where engines of own weights without a handle have _PATIENCE_S for an answer.
+
+    A job keeps ``max_concurrency`` questions under way, of which each waits for the words of all others to be read: on
+    a CPU longer than the ``timeout_s`` that suits a caller. Timeouts would degrade their rows and, by the breaker, the
+    next ones. An engine whose process dies says so at once.
+    """
+    targets = {
+        name: target.model_copy(update={"timeout_s": max(target.timeout_s, _PATIENCE_S)})
+        if target.own_weights and name not in handles
+        else target
+        for name, target in settings.targets.items()
+    }
+    return settings.model_copy(update={"targets": targets})
 
 
 def _made(path: Path) -> Path:

@@ -273,9 +273,12 @@ def _warm_up(services: Services, trees: Trees) -> None:
         item = TagItem("warm up", attributes={name: values[0] for name, values in catalog.values.items()})
         found = tagging.retrieve(catalog, services.counts, item, catalog.vectors[0])
         tagging.evidence(catalog, services.counts, found, found.proposed, None, {})
-        for own in services.sets.values():
-            found = tagging.retrieve(own.catalog, own.counts, item, catalog.vectors[0])
-            tagging.evidence(own.catalog, own.counts, found, found.proposed, None, {})
         if services.values is not None:
             services.values.judge(services.values.propose(item))
+    for tagger in services.sets.values():
+        item = TagItem(
+            "warm up", attributes={name: values[0] for name, values in tagger.catalog.values.items() if values}
+        )
+        found = tagging.retrieve(tagger.catalog, tagger.counts, item, tagger.catalog.vectors[0])
+        tagging.evidence(tagger.catalog, tagger.counts, found, found.proposed, None, {})
     services.store.history("")

@@ -47,6 +47,14 @@ class LabelSet:
             self.guardrail.save(folder / "guardrail")
 
 
+def check(config: TrainConfig, items: pl.DataFrame) -> None:
+    """Before minutes of fitting. Raises InvalidVocabulary where the settings name what can be no label set."""
+    for column, path in config.several.items():
+        labelset.check(items, column)
+        if path:
+            read_labels(path, several=True)
+
+
 def derive_all(
     config: TrainConfig,
     workspace: Workspace,

@@ -7,7 +7,7 @@ its calibration, or the evidence it learns from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -118,6 +118,9 @@ async def build_examples(
     if len(gold):
         asked = _retrieved(items, catalog, split, gold, True, lambda done: progress("tags: held-out evidence", done))
         held_out, _ = _proposals(catalog, graph, asked, {}, None)
+        if catalog.several is not None:
+            # They are no rivals of the others there, and never accepted.
+            held_out = held_out.where(catalog.carried[held_out.label])
     return TagExamples(examples, held_out, facts)
 
 
@@ -210,15 +213,25 @@ def _proposals(
         both = [example.new, *([example.known] if example.known is not None else [])]
         labels = tuple(dict.fromkeys(label for found, _ in both for label in found.proposed))
         judged = _judged(catalog, graph, example.item, labels)
+        # What a label set's items say of their category must not speak where only their words are seen.
+        bare = (
+            judged if catalog.several is None else _judged(catalog, graph, replace(example.item, attributes={}), labels)
+        )
         for (found, counts), (named, alone) in zip(both, (EVIDENCE[2:], EVIDENCE[:2])):
             whole = tagging.evidence(catalog, counts, found, found.proposed, None, judged.agreement)
-            matrices: list[tuple[FloatMatrix, str]] = [(whole, named), (tagging.words_alone(whole), alone)]
+            words = whole
+            if bare is not judged:
+                words = tagging.evidence(catalog, counts, found, found.proposed, None, bare.agreement)
+            matrices: list[tuple[FloatMatrix, str]] = [(whole, named), (tagging.words_alone(words), alone)]
             if answer is not None and found is example.new[0]:
                 whole = tagging.evidence(catalog, counts, found, found.proposed, answer, judged.agreement)
                 matrices.append((whole, OTHER))
             if rng is not None and found is example.new[0]:
                 matrices.append((tagging.some_attributes(whole, rng), OTHER))
-            parts += [_part(example, number, found.proposed, judged.vetoed, matrix, view) for matrix, view in matrices]
+            parts += [
+                _part(example, number, found.proposed, (bare if view == alone else judged).vetoed, matrix, view)
+                for matrix, view in matrices
+            ]
     facts = {
         "examples": len(examples),
         "candidate_recall": proposed / max(1, wanted),

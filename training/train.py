@@ -103,6 +103,7 @@ def train(
     # What people said of an item's tag counts more than what the catalog says.
     items = with_gold(catalog_items(workspace), gold(workspace), catalog_config.label_column)
     vocabulary = None if config.labels is None else _labels(config.labels, items, catalog_config.label_column)
+    labelsets.check(config, items)
     frame = load_events(workspace)
     events = event_arrays(frame, items)
     clock.lap("read")

@@ -125,8 +125,10 @@ async def _ask_llm(
 def _shown(probability: FloatVector, decisions: list[Decision], most: int) -> list[int]:
     """The likeliest labels, and what is accepted always among them."""
     order: list[int] = np.argsort(-probability, kind="stable").tolist()
-    accepted = [at for at in order[most:] if decisions[at].verdict == "accept"]
-    return [*order[: most - len(accepted)], *accepted]
+    accepted = [at for at in order if decisions[at].verdict == "accept"]
+    others = [at for at in order if decisions[at].verdict != "accept"]
+    shown = {*accepted, *others[: max(0, most - len(accepted))]}
+    return [at for at in order if at in shown]
 
 
 def _proposed(
@@ -189,17 +191,23 @@ def _with_implied(
     """With what follows from each accepted tag, as certain as it is and under its certificate.
 
     A wider label may be a candidate itself, about which nobody is sure; then what follows stands in its place. What is
-    accepted by itself stays as it is.
+    accepted by itself stays as it is, and what an audit switched to review does not come in by this door.
     """
     view = product_view(item.title, item.text, item.attributes)
-    if not tagger.vocabulary:
-        view.pop("category", None)
+    view.pop("category", None)
     judged = considered.judged
+    own, policy = frozenset(tagger.catalog.labels), tagger.policy
+    # All vocabularies stand in one graph: what another one calls wider is none of this one's tags.
+    others = {wider for each in services.sets.values() for _, wider in each.catalog.wider} - own
     implied: dict[str, ProposedTag] = {}
     accepted = [tag for tag in tags if tag.verdict == "accept"]
     for tag in accepted:
         for name, proof in implied_tags(services.graph, item_id, view, [tag.tag], "guardrail").items():
             if name in judged.conflicts or name in judged.doubts or any(name == other.tag for other in accepted):
+                continue
+            if name not in own and (tagger.vocabulary or name in others):
+                continue
+            if name in own and policy.review_only(policy.group_of(name)):
                 continue
             follows = ProposedTag(
                 name,

@@ -29,7 +29,8 @@ class Considered:
     """The labels of an item and all there is to go by.
 
     ``matrix`` [n, columns]: the evidence. ``certified`` [n, columns]: the part of it that the item's certificate is
-    about; the same object where that is all of it.
+    about; the same object where that is all of it. ``proposed``: labels that retrieval found, which alone certificates
+    have counted.
     """
 
     labels: tuple[int, ...]
@@ -38,6 +39,7 @@ class Considered:
     evidence: Evidence
     matrix: FloatMatrix
     certified: FloatMatrix
+    proposed: frozenset[int]
 
     @property
     def asked(self) -> tuple[FloatMatrix, ...]:
@@ -113,11 +115,17 @@ def consider(
     codes = tagging.attribute_codes(catalog, item)
     evidence = tagger.policy.evidence(found.known, codes)
     certified = matrix
-    if evidence in ("known words", "new words") and max(codes.values(), default=-1) >= 0:
+    by_words = evidence in ("known words", "new words")
+    if by_words and tagger.vocabulary and item.attributes:
+        # What the graph makes of a stated category is no part of what such items' certificate has counted.
+        bare = judge_tags(services.graph, item_id, product_view(item.title, item.text, {}), names, source)
+        said = {label: bare.agreement.get(name, 0.0) for label, name in zip(labels, names)}
+        certified = tagging.words_alone(tagging.evidence(catalog, tagger.counts, found, labels, None, said))
+    elif by_words and max(codes.values(), default=-1) >= 0:
         certified = tagging.words_alone(matrix)
     elif llm is not None:
         certified = tagging.without_llm(matrix)
-    return Considered(labels, names, judged, evidence, matrix, certified)
+    return Considered(labels, names, judged, evidence, matrix, certified, frozenset(found.proposed))
 
 
 def decide(
@@ -140,8 +148,8 @@ def decide(
         if (conflict := judged.conflicts.get(name)) is not None:
             decisions.append(Decision("reject", "graph", None, (conflict,)))
             continue
-        # Of several labels each may be accepted that no fact speaks against.
-        able = not vetoed[at] if policy.several else at == best
+        # Of several labels each may be accepted that retrieval proposed and no fact speaks against.
+        able = not vetoed[at] and item.labels[at] in item.proposed if policy.several else at == best
         verdict, warrant = policy.verdict(name, float(probability[at]), float(score[at]), bool(able), item.evidence)
         doubt = judged.doubts.get(name)
         if doubt is not None and verdict == "review":

@@ -86,6 +86,7 @@ def _read(path: Path) -> pl.DataFrame:
             frame = frame.with_columns(
                 tag=pl.when(own).then(pl.concat_str("vocabulary", "tag", separator="/")).otherwise("tag"),
                 group=pl.when(own).then(pl.concat_str(pl.lit(SET_GROUP), "vocabulary", pl.lit("/"), "tag")),
+                promised=pl.when(own).then(pl.col("certificate").struct.field("precision")),
             )
         return pl.concat([frame.filter(pl.col("tag").is_not_null()), _values(frame)], how="diagonal")
     except pl.exceptions.PolarsError as error:

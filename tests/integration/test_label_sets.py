@@ -12,18 +12,21 @@ import polars as pl
 import pytest
 
 from features.arrivals import CatalogItem, SqliteItemLog
+from features.errors import WorkspaceError
 from features.gold import SET_GROUP, gold, set_gold, with_set_gold
 from features.itemtags import read_published
 from features.workspace import Workspace
 from graph import ontology
+from graph.taxonomy import with_wider
 from models import labelset, release
 from models.catalog import Catalog
 from models.certify import POOLED, Bound, Certificate, CertifyConfig
 from models.errors import InvalidVocabulary
 from models.guardrail import GuardrailConfig
+from models.meanings import Meaning
 from models.policy import EVIDENCE, TagConfig
 from models.ranker import RankerConfig
-from models.tagging import TagItem
+from models.tagging import TAG_COLUMNS, TagItem
 from serving.backfill import tag_products
 from serving.batch import TAGS
 from serving.clock import RequestClock
@@ -33,6 +36,7 @@ from serving.live import LiveServices
 from serving.load import load_services
 from serving.messages import ScoreQuery, TagClaim, Tagging, TagQuery
 from serving.pipeline import review, score, tag
+from serving.pipeline.verdicts import UNNAMED, consider, decide, retrieve
 from serving.review.cases import Wanted
 from serving.review.importing import import_tags
 from serving.services import Services
@@ -184,6 +188,73 @@ async def test_a_fact_forbids_a_diet_whatever_is_certified(accepting: Services) 
     assert known["organic"].verdict == "accept"
 
 
+async def test_what_the_stated_category_means_is_certified_where_it_is_stated(accepting: Services) -> None:
+    """The words alone do not know it: nothing of it may speak in what their certificate is about."""
+    knowing = replace(accepting, graph=ontology.load("grocery"))
+    tagger = knowing.sets["diets"]
+    item = TagItem("huge lentil pie", "", {"category": "BEEF"})
+    found = await retrieve(knowing, tagger, item)
+    stated = consider(knowing, tagger, UNNAMED, found, None, "index")
+    assert stated.evidence == "new words"
+    assert "vegan" in stated.judged.conflicts
+    agreement, vegan = TAG_COLUMNS.index("graph_agreement"), stated.names.index("vegan")
+    assert stated.matrix[vegan, agreement] == -1
+    assert stated.certified[vegan, agreement] != -1
+
+
+async def test_nothing_but_labels_of_the_set_follows_from_one(accepting: Services) -> None:
+    """An ontology knows what beef is, but "meat" is no dietary label, and no set says what a category is."""
+    knowing = replace(
+        accepting, graph=with_wider(ontology.load("grocery"), [("organic", "MEAT"), ("soup", "vegan")], "x")
+    )
+    tags = (await ask(knowing, "huge lentil salad", category="BEEF", maker="Hof")).tags
+    assert {each.tag for each in tags} <= {"vegan", "vegetarian", "organic"}
+    own = knowing.policy
+    assert own is not None
+    half = Certificate(CertifyConfig(), {POOLED: Bound(0.3, 100, 100, 0, 0.97)})
+    sure = replace(knowing, policy=replace(own, certificates=dict.fromkeys(EVIDENCE, half)))
+    told = replace(
+        sure.sets["diets"],
+        catalog=replace(sure.sets["diets"].catalog, meanings={"x": Meaning("x", parents=("vegan",))}),
+    )
+    soup = await ask(replace(sure, sets={"diets": told}), "large beef soup", "")
+    assert verdicts(soup)["soup"] == "accept"
+    assert "vegan" not in verdicts(soup)
+    assert "vegan" in verdicts(await ask(replace(sure, sets={}), "large beef soup", ""))
+
+
+async def test_what_an_audit_switched_off_does_not_follow_either(accepting: Services) -> None:
+    tagger = accepting.sets["diets"]
+    switched = replace(tagger.policy, review_only="labels:diets/vegetarian".__eq__)
+    services = replace(accepting, sets={"diets": replace(tagger, policy=switched)})
+    tags = {each.tag: each.verdict for each in (await ask(services, "huge lentil pie", maker="Werk")).tags}
+    assert (tags["vegan"], tags["vegetarian"]) == ("accept", "review")
+
+
+async def test_claim_that_retrieval_did_not_propose_is_not_accepted(accepting: Services) -> None:
+    tagger = accepting.sets["diets"]
+    item = TagItem("huge lentil pie", "", {"maker": "Hof"})
+    found = await retrieve(accepting, tagger, item)
+    code = tagger.catalog.labels.index("vegan")
+    fewer = replace(found, proposed=tuple(label for label in found.proposed if label != code))
+    seen = consider(accepting, tagger, UNNAMED, fewer, None, "claim", (code,))
+    one = np.ones(len(seen.labels))
+    by_name = dict(zip(seen.names, decide(tagger.policy, seen, one, one)))
+    assert by_name["vegan"].verdict == "review"
+    assert {decision.verdict for name, decision in by_name.items() if name != "vegan"} == {"accept"}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+async def test_every_accepted_label_is_shown_once_however_few_are_asked_for(accepting: Services, most: int) -> None:
+    query = TagQuery("", 60_000, "dish", TagItem("huge lentil pie", "", {"maker": "Hof"}), most, vocabulary="diets")
+    everything = Certificate(CertifyConfig(), {POOLED: Bound(0.0, 99, 99, 0, 0.97)})
+    policy = replace(accepting.sets["diets"].policy, certificates=dict.fromkeys(EVIDENCE, everything))
+    services = replace(accepting, sets={"diets": replace(accepting.sets["diets"], policy=policy)})
+    tags = (await tag(services, query, RequestClock(60_000))).tags
+    assert sorted(each.tag for each in tags) == ["organic", "vegan", "vegetarian"]
+    assert {each.verdict for each in tags} == {"accept"}
+
+
 async def test_the_catalog_s_own_labels_are_as_before_and_other_names_are_refused(services: Services) -> None:
     own = await ask(services, "huge lentil soup", "")
     assert own.tags[0].tag == "soup"
@@ -246,15 +317,13 @@ async def test_an_arriving_item_speaks_for_others_at_once(services: Services, tm
     live.upsert([CatalogItem("n1", title, "", {"category": "soup", "maker": "Hof", "diets": "vegan, organic"})])
     after = live.services.sets["diets"]
     row = live.services.table.row_of("n1")
-    assert after.catalog.labels_of(row) == {
-        before.catalog.labels.index("vegan"),
-        before.catalog.labels.index("organic"),
-    }
+    named = {after.catalog.labels[label] for label in after.catalog.labels_of(row)}
+    assert named == {"vegan", "vegetarian", "organic"}  # who is vegan is vegetarian, says the vocabulary
     assert before.catalog.several is not None
     assert len(before.catalog.several) == row
     text = after.catalog.number_of(title)
     assert text is not None
-    assert {after.catalog.labels[label] for label in after.counts.of_text(text)[0].tolist()} == {"vegan", "organic"}
+    assert {after.catalog.labels[label] for label in after.counts.of_text(text)[0].tolist()} == named
     live.close()
 
 
@@ -271,7 +340,8 @@ def test_a_backfill_tags_a_file_with_a_set_and_review_takes_it(
     assert dict(frame.schema) == {name: pl.Schema(TAGS)[name] for name in TAGS}
     assert frame["vocabulary"].unique().to_list() == ["diets"]
     assert report.rows == 2
-    assert not len(read_published(tmp_path / "out"))  # no tags of the label column
+    with pytest.raises(WorkspaceError, match="labels of the label set 'diets'"):
+        read_published(tmp_path / "out")
     imported = import_tags(services, [tmp_path / "out"], tmp_path / "new.csv")
     waiting = frame.filter(pl.col("verdict") == "review")
     assert imported.review == len(waiting)

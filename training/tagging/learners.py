@@ -1,11 +1,14 @@
 """The models that are fitted to evidence, behind one call: XGBoost, LightGBM and logistic regression.
 
+``monotone`` says for trees by column whether odds may only rise with it (1), only fall (-1) or do either (0); empty for
+none. Logistic regression is left free: its weight of a column is what that adds to others that say much the same.
+
 The only file of `training` that imports XGBoost and LightGBM. One thread each: evaluations run side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -44,18 +47,28 @@ _LIGHTGBM: Final = {
 }
 
 
-def xgboost_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 150) -> Scorer:
+def xgboost_scorer(
+    matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 150, monotone: Sequence[int] = ()
+) -> Scorer:
     import xgboost
 
-    booster = xgboost.train({**_XGBOOST, "seed": seed}, xgboost.DMatrix(matrix, right, nthread=1), trees)
+    parameters = {**_XGBOOST, "seed": seed}
+    if monotone:
+        parameters["monotone_constraints"] = tuple(monotone)
+    booster = xgboost.train(parameters, xgboost.DMatrix(matrix, right, nthread=1), trees)
     booster.set_param({"nthread": 1})
     return lambda rows: np.asarray(booster.inplace_predict(rows, predict_type="margin"), np.float64)
 
 
-def lightgbm_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 180) -> Scorer:
+def lightgbm_scorer(
+    matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, trees: int = 180, monotone: Sequence[int] = ()
+) -> Scorer:
     import lightgbm
 
-    booster = lightgbm.train({**_LIGHTGBM, "seed": seed}, lightgbm.Dataset(matrix, right), trees)
+    parameters = {**_LIGHTGBM, "seed": seed}
+    if monotone:
+        parameters["monotone_constraints"] = list(monotone)
+    booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, right), trees)
     return lambda rows: np.asarray(booster.predict(rows, raw_score=True, num_threads=1), np.float64)
 
 
@@ -75,6 +88,25 @@ def logistic_scorer(matrix: Matrix, right: npt.NDArray[np.bool_], penalty: float
 
     model = LogisticRegression(C=1.0 / penalty, max_iter=300).fit(scaled(matrix), right)
     return lambda rows: np.asarray(model.decision_function(scaled(rows)), np.float64)
+
+
+def fit_scorers(
+    matrix: Matrix, right: npt.NDArray[np.bool_], seed: int, monotone: Sequence[int] = (), copies: int = 1
+) -> tuple[Scorer, Scorer, Scorer]:
+    """XGBoost, LightGBM and logistic regression, in this order.
+
+    ``copies``: so often either library of trees is fitted, each time with another seed; it says the mean of their odds.
+    """
+    seeds = [(seed + number) % (1 << 31) for number in range(copies)]
+    return (
+        _mean_of([xgboost_scorer(matrix, right, each, monotone=monotone) for each in seeds]),
+        _mean_of([lightgbm_scorer(matrix, right, each, monotone=monotone) for each in seeds]),
+        logistic_scorer(matrix, right),
+    )
+
+
+def _mean_of(scorers: Sequence[Scorer]) -> Scorer:
+    return lambda rows: np.asarray(np.mean([scorer(rows) for scorer in scorers], axis=0), np.float64)
 
 
 SCORERS: Final = {"xgboost": xgboost_scorer, "lightgbm": lightgbm_scorer}

@@ -26,6 +26,7 @@ from training.llm import ask_all
 from training.tagging.datasets import TagData
 from training.tagging.kernels import IntArray, votes
 from training.tagging.learners import FloatArray
+from training.tagging.llm_yes import CATEGORY, sureness, yes_or_no
 from training.tagging.spent import Spent, TimedResult
 from training.tagging.views import Matrix
 
@@ -35,8 +36,6 @@ BY_NAME: Final = 4
 _KEPT: Final = ("text", "finish", "prompt_tokens", "completion_tokens")
 _ITSELF: Final = -1e9
 """Similarity of a group to itself: far from all."""
-_UNSAID: Final = -20.0
-"""Log-probability of a label that the LLM did not name."""
 
 Ask = Callable[[Mapping[int, LLMRequest], Callable[[float], None]], Mapping[int, LLMResult]]
 """Many questions by number -> their answers; failed ones are left out."""
@@ -197,20 +196,13 @@ def confirm(asker: Ask, data: TagData, answers: Answers, progress: Callable[[flo
     """The LLM's own probability that its label is right [m], asked as yes or no, 0 where it gave no label; and what
     these questions took."""
     requests = {
-        row: LLMRequest(
-            "You check the categories of supermarket products. Answer with JSON only.",
-            f"Product: {data.texts[group][:300]}\nProposed category: {data.labels[label]}\n\n"
-            'Does the product belong to this category? Answer as {"answer": ["yes"]} or {"answer": ["no"]}.',
-            24,
-            choice_schema("answer", ["yes", "no"], 1),
-        )
+        row: yes_or_no(CATEGORY, data.texts[group][:300], data.labels[label])
         for row, (group, label) in enumerate(zip(answers.groups.tolist(), answers.label.tolist()))
         if label >= 0
     }
-    said = _read(answers.groups, asker(requests, progress), "answer", {"yes": 1, "no": 0})
-    probability = np.exp(np.nan_to_num(said.logprob, nan=_UNSAID))
-    sure = np.where(said.label == 1, probability, np.where(said.label == 0, 1.0 - probability, 0.0))
-    return sure, said.spent
+    results = asker(requests, progress)
+    many = len(answers.groups)
+    return sureness(results, many), Spent.of(results.values(), many)
 
 
 def _read(groups: IntArray, results: Mapping[int, LLMResult], field: str, codes: Mapping[str, int]) -> Answers:

@@ -18,6 +18,9 @@ from training.tagging.summary import PRECISIONS, Outcome
 UNSAID: Final = -20.0
 """Log-probability of a label that the LLM did not name."""
 FOLDS: Final = 5
+SAMPLES: Final = 3
+TEMPERATURE: Final = 0.7
+"""Of the self-consistency vote (Wang et al., ICLR 2023)."""
 
 
 def isotonic(score: FloatArray, right: BoolArray, known: int, seed: int) -> FloatArray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -18,15 +18,11 @@ from training.tagging.datasets import TagData
 from training.tagging.kernels import IntArray
 from training.tagging.learners import FloatArray
 from training.tagging.llm import Ask, ask, asking, choose, confirm
-from training.tagging.llm_judged import UNSAID, isotonic, outcome
+from training.tagging.llm_judged import SAMPLES, TEMPERATURE, UNSAID, isotonic, outcome
 from training.tagging.llm_sizes import AtSize, Progress, Sample, at_sizes, drawn
 from training.tagging.llm_tuned import Tuning
 from training.tagging.spent import several_questions
 from training.tagging.summary import Outcome
-
-SAMPLES: Final = 3
-TEMPERATURE: Final = 0.7
-"""Of the self-consistency vote (Wang et al., ICLR 2023)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from math import ceil
 from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from models.certify import least_errorless
 from training.report.html import data_table
 from training.tagging.cells import number, numbers, span
+from training.tagging.claims import START_UNITS
 
 _TAKEN: Final = {
     "answers": "answers",
@@ -65,8 +68,10 @@ def taken_sentence(found: Mapping[str, Any]) -> str:
     )
 
 
-def gold_sizes(llm: Mapping[str, Any]) -> Table:
-    """Where the LLM earns its place: accuracy by how many groups have gold."""
+def gold_sizes(llm: Mapping[str, Any]) -> RenderableType:
+    """Where the LLM earns its place: accuracy by how many groups have gold; who was asked, where that is not told."""
+    if "by_gold_size" not in llm:
+        return Text(_asked_sentence(llm) + "\n")
     shown = Table(
         title=f"accuracy by gold, {llm['asked_test']} groups asked about; {llm['model']}", title_justify="left"
     )
@@ -76,6 +81,16 @@ def gold_sizes(llm: Mapping[str, Any]) -> Table:
         cells = (number(row[name]["mean"]) for name in ("trees", "llm", "both"))
         shown.add_row(str(row["gold"]), *cells, span(row["gain_of_llm"]))
     return shown
+
+
+def _asked_sentence(llm: Mapping[str, Any]) -> str:
+    least = least_errorless(0.95, 0.95)
+    return (
+        f"The LLM's lines are of {llm['model']}, split {llm['seed']}: at most {llm['asked_test']} test items a "
+        f"vocabulary, and {llm['asked_train']} of training that calibrate and certify; gains are over these tests. "
+        f"A certificate of 95 % needs {least} errorless items of training, and is tried first on the "
+        f"{ceil(START_UNITS * least)} surest, or on all where there are fewer: a small sample certifies nothing."
+    )
 
 
 def fine_tuned(llm: Mapping[str, Any]) -> Iterable[RenderableType]:
@@ -120,7 +135,9 @@ def _tuned_gains(tuned: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str]]
 
 
 def tables(llm: Mapping[str, Any]) -> str:
-    """The tables about the LLM on the page."""
+    """The tables about the LLM on the page; who was asked, where there are none."""
+    if "by_gold_size" not in llm:
+        return f"<p>{escape(_asked_sentence(llm))}</p>"
     columns = ("gold", "trees", "LLM", "both", "both minus trees")
     rows = [
         (

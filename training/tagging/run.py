@@ -128,12 +128,12 @@ def _openfoodfacts(setting: Setting) -> dict[str, Any]:
     categories: there guardrail and graph answer what the guardrail does."""
     parts = []
     loaded = openfoodfacts.load(setting.workspace, setting.folder / OPEN_FOOD_FACTS, setting.embedder, setting.progress)
-    asked: list[list[ClaimOutcome]] = [[] for _ in loaded]
+    asked = llm_several.Answered([[] for _ in loaded], {})
     if setting.llm is not None:
         answers = setting.workspace.root / "tagging" / "answers.jsonl"
         data = [each.data for each in loaded]
         asked = llm_several.run(data, setting.llm(), answers, setting.seeds[0], setting.sample, setting.progress)
-    for products, by_llm in zip(loaded, asked):
+    for products, by_llm in zip(loaded, asked.outcomes):
         found: list[ClaimOutcome] = []
         for number, seed in enumerate(setting.seeds):
             view = products.graph if products.graph.any() else None
@@ -153,6 +153,7 @@ def _openfoodfacts(setting: Setting) -> dict[str, Any]:
         "vocabularies": {
             each.vocabulary: claims.summary(each.data.labels, each.clusters, found, _SYSTEMS) for each, found in parts
         },
+        **({"llm": asked.facts} if asked.facts else {}),
     }
 
 
@@ -168,12 +169,14 @@ def _oa_mine(setting: Setting) -> dict[str, Any]:
     setting.progress(f"{OA_MINE}: values as spans of titles", 0.0)
     vectors, _ = embedded(setting.workspace, setting.embedder, [title.text for title in data.titles], [])
     found = spans.run(data, vectors, setting.seeds[0])
+    facts: dict[str, Any] = {}
     if setting.llm is not None:
         answers = setting.workspace.root / "tagging" / "answers.jsonl"
         engine = setting.llm()
-        by_llm = llm_several.of_titles(data, engine, answers, setting.seeds[0], setting.sample, setting.progress)
-        found += _priced(by_llm, setting.price)
-    return claims.summary(data.labels, data.clusters, found, _SYSTEMS, slices=oamine.slices(data))
+        asked = llm_several.of_titles(data, engine, answers, setting.seeds[0], setting.sample, setting.progress)
+        found += [one for own in asked.outcomes for one in _priced(own, setting.price)]
+        facts = {"llm": asked.facts}
+    return {**claims.summary(data.labels, data.clusters, found, _SYSTEMS, slices=oamine.slices(data)), **facts}
 
 
 def _priced(outcomes: Sequence[_Asked], price: Price) -> list[_Asked]:

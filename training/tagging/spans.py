@@ -1,14 +1,14 @@
 """Attribute values as spans of a title: candidates, what speaks for each, and the methods that are compared.
 
 A model of single words (logistic regression by category) and the values that training titles have propose spans; the
-guardrail judges them by both, which neither can. One value an attribute is kept: the likeliest.
+guardrail judges them by both, which neither can, and by how like an attribute's values they are worded. One value an
+attribute is kept: the likeliest.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +16,11 @@ import numpy as np
 
 from training.tagging.claims import ClaimOutcome
 from training.tagging.kernels import IntArray
-from training.tagging.learners import FloatArray
+from training.tagging.learners import FloatArray, fit_scorers
+from training.tagging.lexicon import Lexicon, Span, Wording, lexicon
 from training.tagging.oamine import AttributeData, Title
 from training.tagging.scores import BoolArray
-from training.tagging.several import FOLDS, Told, fit_scorers, opinions, outcomes
+from training.tagging.several import FOLDS, Told, opinions, outcomes
 from training.tagging.summary import SYSTEM
 from training.tagging.tagger import LOGISTIC_EVIDENCE
 from training.tagging.views import Matrix
@@ -29,21 +30,6 @@ INNER: Final = 4
 """Folds of the word model's probabilities that the guardrail learns from."""
 _PROPOSED: Final = 0.15
 """Probability from which on a run of words is proposed beside the likeliest runs."""
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lexicon:
-    """Values by (category, attribute) in lower case with the titles [ids] that have them, and where they stand at all.
-
-    ``carriers``: how many titles of a category have the attribute; ``titles``: how many there are.
-    """
-
-    values: Mapping[tuple[str, str], Mapping[str, Sequence[int]]]
-    mentioned: Mapping[tuple[str, str], Sequence[int]]
-    carriers: Counter[tuple[str, str]]
-    titles: Counter[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +67,11 @@ def guesses(data: AttributeData, train: IntArray, asked: IntArray) -> Guesses:
     """What retrieval offers an LLM to choose from; ``asked`` and ``train`` share no title."""
     judge = _Judge(data, np.empty((0, 0), np.float32), 0)
     words = WordModel(data, train)
-    lines = judge.lines(asked, [words.predict(data.titles[row]) for row in asked], _lexicon(data, train), {})
-    kept = _likeliest(lines, lines.matrix[:, 0].astype(np.float64))
+    shares = [words.predict(data.titles[row]) for row in asked]
+    lines = judge.lines(asked, shares, lexicon(data, train), judge.wording(train))
+    by_words = _by_words(lines)
+    kept = _likeliest(lines, by_words)
+    kept = kept[np.isfinite(by_words[kept])]
     values = [data.titles[asked[lines.row[at]]].value(*lines.spans[at]) for at in kept]
     return Guesses(lines.row[kept], lines.slot[kept], values, lines.right[kept] > 0)
 
@@ -119,17 +108,17 @@ class _Judge:
 
     def lookup(self, train: IntArray, asked: IntArray) -> Mapping[str, Told]:
         """The value of a training title that the text has: the oftenest, of equally many the longest."""
-        lexicon = _lexicon(self._data, train)
+        known = lexicon(self._data, train)
         begun = time.process_time()
         rows, slots, told, right = [], [], [], []
         for row, title in enumerate(self._titles(asked)):
-            for (category, attribute), values in _of(lexicon.values, title.category).items():
+            for (category, attribute), values in _of(known.values, title.category).items():
                 found = [value for value in values if title.places(value)]
                 if not found:
                     continue
                 best = max(found, key=lambda value: (len(values[value]), len(value)))
                 first, last = title.places(best)[0]
-                stands = max(1, len(lexicon.mentioned[category, best]))
+                stands = max(1, len(known.mentioned[category, best]))
                 rows.append(row)
                 slots.append(self._slot[category, attribute])
                 told.append((np.log(len(values[best])), len(values[best]) / stands, last - first + 1.0, len(found)))
@@ -146,15 +135,15 @@ class _Judge:
             words = WordModel(self._data, train[fold != number])
             for row in np.flatnonzero(fold == number):
                 held[row] = words.predict(self._data.titles[train[row]])
-        lexicon = _lexicon(self._data, train)
+        known, wording = lexicon(self._data, train), self.wording(train)
         words = WordModel(self._data, train)
-        learned = self.lines(train, held, lexicon, {int(title): at for at, title in enumerate(train)})
-        scorers = fit_scorers(learned.matrix, learned.right > 0, self._seed)
+        learned = self.lines(train, held, known, wording, own=set(train.tolist()))
+        scorers = fit_scorers(learned.matrix, learned.right > 0, self._seed, _monotone(learned.matrix.shape[1]))
         begun = time.process_time()
-        lines = self.lines(asked, [words.predict(title) for title in self._titles(asked)], lexicon, {})
+        lines = self.lines(asked, [words.predict(title) for title in self._titles(asked)], known, wording)
         odds = np.stack([scorer(lines.matrix) for scorer in scorers], axis=1)
         seconds = time.process_time() - begun
-        by_words = np.where(lines.matrix[:, _IS_RUN] > 0, lines.matrix[:, 0], -np.inf).astype(np.float64)
+        by_words = _by_words(lines)
         order = {SYSTEM: odds.mean(axis=1), LOGISTIC_EVIDENCE: odds[:, 2], "words": by_words}
         result = {}
         for name, numbers in {**opinions(SYSTEM, odds), "words": lines.matrix[:, _OF_WORDS]}.items():
@@ -168,21 +157,31 @@ class _Judge:
     def _titles(self, rows: IntArray) -> list[Title]:
         return [self._data.titles[row] for row in rows]
 
-    def lines(self, asked: IntArray, probability: Sequence[Matrix], lexicon: Lexicon, own: Mapping[int, int]) -> Lines:
+    def wording(self, train: IntArray) -> Wording:
+        return Wording(self._titles(train))
+
+    def lines(
+        self,
+        asked: IntArray,
+        probability: Sequence[Matrix],
+        lexicon: Lexicon,
+        wording: Wording,
+        own: Collection[int] = (),
+    ) -> Lines:
+        """``own``: asked titles that are counted themselves, whose gold must not speak for them."""
         rows, slots, spans, evidence, right = [], [], [], [], []
         for row, (index, shares) in enumerate(zip(asked.tolist(), probability)):
             title = self._data.titles[index]
             codes = self._data.attributes(title.category)
+            hidden = index if index in own else -1
+            own_words = wording.own(title) if index in own else ()
             for slot, values in _of(lexicon.values, title.category).items():
                 code = codes[slot[1]]
-                # A training title's own gold must not speak for it.
-                hidden = index if index in own else -1
                 known = {value: sum(each != hidden for each in who) for value, who in values.items()}
                 lexical = {place for value, many in known.items() if many for place in title.places(value)}
                 runs = _runs(shares, code)
                 for span in sorted(lexical | runs | _around(runs, len(title.tokens))):
                     value = title.value(*span)
-                    mentions = lexicon.mentioned.get((title.category, value.lower()), ())
                     rows.append(row)
                     slots.append(self._slot[slot])
                     spans.append(span)
@@ -194,15 +193,18 @@ class _Judge:
                             shares,
                             code,
                             known.get(value.lower(), 0),
-                            sum(each != hidden for each in mentions),
+                            wording.standing(title, span, own_words),
                             lexicon.carriers[slot] / max(1, lexicon.titles[title.category]),
                             (span in runs, span in lexical, len(lexical), len(runs)),
                         )
+                        + wording.evidence(title, span, slot, own_words)
                     )
         matrix = np.array(evidence, np.float32).reshape(len(rows), -1)
         return Lines(np.array(rows), np.array(slots), spans, matrix, np.array(right, np.float64))
 
 
+_OF_KNOWN: Final = (10, 11)
+"""Columns of evidence: how many titles have the span as this value, and which share of those where its words stand."""
 _IS_RUN: Final = 15
 _OF_WORDS: Final = [0, 1, 2, 3, 4, 5, 6, 7]
 """Columns of evidence: whether the span is a run of likely words, and what the word model says of its words."""
@@ -247,6 +249,11 @@ def _evidence(
     )
 
 
+def _monotone(columns: int) -> list[int]:
+    """More titles that have the very value can only speak for it."""
+    return [int(at in _OF_KNOWN) for at in range(columns)]
+
+
 def _runs(shares: Matrix, code: int) -> set[Span]:
     """Runs of words for which the attribute is the likeliest, and those for which it is not unlikely."""
     found: set[Span] = set()
@@ -262,6 +269,12 @@ def _around(runs: set[Span], tokens: int) -> set[Span]:
     return {(first, last) for first, last in moved if 0 <= first <= last < tokens}
 
 
+def _by_words(lines: Lines) -> FloatArray:
+    """The word model's log-probability of each candidate that is a run of its likely words; of any other -inf: a part
+    of a run is likelier than the whole."""
+    return np.where(lines.matrix[:, _IS_RUN] > 0, lines.matrix[:, 0], -np.inf).astype(np.float64)
+
+
 def _likeliest(lines: Lines, odds: FloatArray) -> IntArray:
     """The candidate with the highest odds of each title and slot."""
     key = lines.row * (int(lines.slot.max(initial=0)) + 1) + lines.slot
@@ -271,27 +284,3 @@ def _likeliest(lines: Lines, odds: FloatArray) -> IntArray:
 
 def _of(values: Mapping[tuple[str, str], Any], category: str) -> dict[tuple[str, str], Any]:
     return {slot: found for slot, found in values.items() if slot[0] == category}
-
-
-def _lexicon(data: AttributeData, train: IntArray) -> Lexicon:
-    values: dict[tuple[str, str], dict[str, list[int]]] = {}
-    carriers: Counter[tuple[str, str]] = Counter()
-    titles: Counter[str] = Counter()
-    for index in train.tolist():
-        title = data.titles[index]
-        titles[title.category] += 1
-        for attribute, value in title.gold.items():
-            slot = (title.category, attribute)
-            carriers[slot] += 1
-            values.setdefault(slot, {}).setdefault(value.lower(), []).append(index)
-    wanted: dict[str, set[str]] = {}
-    for (category, _), found in values.items():
-        wanted.setdefault(category, set()).update(found)
-    mentioned: dict[tuple[str, str], list[int]] = {}
-    for index in train.tolist():
-        title = data.titles[index]
-        lowered = title.text.lower()
-        for value in wanted[title.category]:
-            if value in lowered and title.places(value):
-                mentioned.setdefault((title.category, value), []).append(index)
-    return Lexicon(values, mentioned, carriers, titles)

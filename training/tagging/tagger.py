@@ -18,7 +18,7 @@ import numpy.typing as npt
 from training.tagging.datasets import TagData
 from training.tagging.evidence import Evidence, Signals, evidence, held_out_signals, signals
 from training.tagging.kernels import IntArray
-from training.tagging.learners import FloatArray, Scorer, lightgbm_scorer, logistic_scorer, xgboost_scorer
+from training.tagging.learners import FloatArray, Scorer, fit_scorers, logistic_scorer
 from training.tagging.views import Matrix
 
 OUTER: Final = 10
@@ -26,6 +26,8 @@ OUTER: Final = 10
 little surer: the fewer the folds, the less its confidences are the certified ones."""
 INNER: Final = 10
 """Folds of the evidence that models are fitted to."""
+COPIES: Final = 3
+"""Fits of the trees, whose odds are averaged: what one fit accepts moves with its seed by more than most changes do."""
 WITNESSES: Final = ("both", "text", "maker", "basket")
 """Kernels whose own first label counts as agreement or not."""
 ACCEPTOR_PENALTY: Final = 20.0
@@ -141,11 +143,7 @@ def _opinions(
         extra = {} if graph is None else {"graph": graph}
         lines = evidence(data, train, learned, extra)
         right = lines.label == data.gold[train[lines.row]]
-        scorers = (
-            xgboost_scorer(lines.matrix, right, seed),
-            lightgbm_scorer(lines.matrix, right, seed),
-            logistic_scorer(lines.matrix, right),
-        )
+        scorers = fit_scorers(lines.matrix, right, seed, lines.monotone, COPIES)
         begun = time.process_time()
         asked = evidence(data, queries, found, extra)
         odds = np.stack([scorer(asked.matrix) for scorer in scorers])

@@ -49,7 +49,7 @@ def _codes(title: Title, codes: Mapping[str, int]) -> IntArray:
 
 def _words(title: Title) -> list[dict[str, float]]:
     texts = [title.text[start:end].lower() for start, end in title.tokens]
-    shapes = [_shape(title.text[start:end]) for start, end in title.tokens]
+    shapes = [shape(title.text[start:end]) for start, end in title.tokens]
     padded = ["<<", "<", *texts, ">", ">>"]
     kinds = ["", "", *shapes, "", ""]
     many = len(texts)
@@ -71,7 +71,7 @@ def _words(title: Title) -> list[dict[str, float]]:
     ]
 
 
-def _shape(word: str) -> str:
+def shape(word: str) -> str:
     if any(letter.isdigit() for letter in word):
         return "digits" if word.isdigit() else "mixed"
     if not word[0].isalpha():

@@ -59,6 +59,22 @@ def table() -> ItemTable:
 # --- the log ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("drama, comedy", ["drama", "comedy"]),
+        ('["drama", "sci-fi, old"]', ["drama", "sci-fi, old"]),
+        ("[]", []),  # said to have none; nothing said is null
+        ("", None),
+        ("[unclosed", ["[unclosed"]),
+        ("[1, 2]", ["[1", "2]"]),
+    ],
+)
+def test_a_list_is_an_array_or_parts_between_commas(written: str, read: list[str] | None) -> None:
+    row, problems = typed_row(item("a", genres=written), SCHEMA)
+    assert (row["genres"], problems) == (read, [])
+
+
 def test_the_newest_version_of_each_item_comes_in_the_order_the_items_first_came(path: Path) -> None:
     log = SqliteItemLog(path)
     assert (log.newest(), log.after(0)) == (0, [])

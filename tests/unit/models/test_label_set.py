@@ -20,6 +20,7 @@ from models.index import create_index, grown, load_index
 from models.policy import start_of
 from models.several import Several
 from models.tagging import LabelCounts, TagItem
+from models.vocabulary import Label, Vocabulary
 from tests.fakes import FakeEmbedder
 
 EMBEDDER = FakeEmbedder()
@@ -57,7 +58,9 @@ def test_labels_are_kept_by_row_and_replaced_by_row(
         return Several.of_column(pl.Series("labels", rows, pl.List(pl.String)), CODES)
 
     def told(rows: list[list[str] | None]) -> list[set[int] | None]:
-        return [None if row is None else {CODES[label] for label in row if label in CODES} for row in rows]
+        known = [None if row is None else {CODES[label] for label in row if label in CODES} for row in rows]
+        # A list of nothing but unknown labels says nothing of the known ones.
+        return [None if row and not codes else codes for row, codes in zip(rows, known)]
 
     def read(several: Several) -> list[set[int] | None]:
         return [set(several.of_row(row).tolist()) if several.stated[row] else None for row in range(len(several))]
@@ -166,6 +169,18 @@ def test_column_that_is_no_label_set_is_refused(
 ) -> None:
     with pytest.raises(InvalidVocabulary, match=message):
         labelset.derive(catalog, items, column, "category", EMBEDDER)
+
+
+def test_who_has_a_label_has_the_wider_ones(catalog: Catalog) -> None:
+    """What an accepted label implies must not be wrong by a list that leaves the obvious out."""
+    told = Vocabulary(
+        "diets", [Label("vegan", "", ("vegetarian",)), Label("vegetarian", "", ("meatless",)), Label("meatless")]
+    )
+    items = ITEMS.with_columns(diets=pl.Series([["vegan"], [" vegetarian ", ""], [], None, [], None]))
+    own = labelset.derive(catalog, items, "diets", "category", EMBEDDER, told)
+    named = [{own.labels[label] for label in own.labels_of(row)} for row in range(4)]
+    assert named == [{"vegan", "vegetarian", "meatless"}, {"vegetarian", "meatless"}, set(), set()]
+    assert own.labelled.tolist() == [True, True, True, False, True, False]
 
 
 # --- the promise -----------------------------------------------------------------------------------------------------

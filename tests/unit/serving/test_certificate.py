@@ -127,8 +127,10 @@ def test_a_diet_is_never_accepted_against_a_derived_fact(services: Services) -> 
     against = accepted = 0
     for number in range(2_000):
         view, diet = diet_or_none(rng, words, categories), DIETS[number % 2]
-        item = Considered((0,), (diet,), judge_tags(grocery, "p", view, [diet], "llm"), EVIDENCE[0], nothing, nothing)
-        (decision,) = decide(policy, item, sure, sure)
+        judged = judge_tags(grocery, "p", view, [diet], "llm")
+        item = Considered((0,), (diet,), judged, EVIDENCE[0], nothing, nothing, frozenset((0,)))
+        # As a catalog's label, and as one of a label set.
+        (decision,) = decide(replace(policy, several=number % 4 >= 2), item, sure, sure)
         if number % 3 == 0 or decision.verdict == "accept":
             product = grocery.extend(item_facts(grocery, "p", view), "test")
             found = {

@@ -16,6 +16,8 @@ from training.tagging import evaluate as evaluation
 from training.tagging import report, tagger
 from training.tagging.datasets import TagData, complete_journey
 from training.tagging.evaluate import evaluate, split
+from training.tagging.evidence import evidence, held_out_signals
+from training.tagging.learners import fit_scorers
 from training.tagging.summary import SYSTEM, WITH_GRAPH
 
 GROUPS = 150
@@ -138,6 +140,43 @@ def test_tag_that_the_graph_contradicts_is_never_accepted(data: TagData, fitted:
     vetoed = one(data, graph)
     assert not vetoed.test.confidence.any()
     assert fitted.test.confidence.any()
+
+
+def test_more_of_what_speaks_for_a_label_never_lowers_its_odds(data: TagData) -> None:
+    """By every tree library, whatever the other evidence is; without the constraint both do lower them here."""
+    train, _ = split(len(data.groups), 1)
+    fold = np.random.default_rng(1).permutation(len(train)) % FOLDS
+    graph = np.random.default_rng(2).integers(-1, 2, (len(data.groups), len(data.labels))).astype(np.float32)
+    lines = evidence(data, train, held_out_signals(data, train, fold), {"graph": graph})
+    right = lines.label == data.gold[train[lines.row]]
+    rising = np.flatnonzero(lines.monotone)
+    named = {lines.columns[at] for at in rising}
+    names = {f"name {how}" for how in data.names}
+    assert named == {"graph", "votes basket", *names}
+    constrained, free = fit_scorers(lines.matrix, right, 1, lines.monotone), fit_scorers(lines.matrix, right, 1)
+    rows = lines.matrix[np.random.default_rng(3).choice(len(lines.matrix), 200)]
+    for judge, unbound in zip(constrained[:2], free[:2]):
+        falls = 0
+        for at in rising:
+            values = np.unique(np.quantile(lines.matrix[:, at], np.linspace(0, 1, 12)))
+            asked = np.repeat(rows[None], len(values), axis=0)
+            asked[:, :, at] = values[:, None]
+            odds, before = (
+                scorer(asked.reshape(-1, rows.shape[1])).reshape(len(values), -1) for scorer in (judge, unbound)
+            )
+            assert (np.diff(odds, axis=0) >= 0.0).all(), lines.columns[at]
+            falls += int((np.diff(before, axis=0) < 0.0).sum())
+        assert falls > 0
+
+
+def test_copies_of_the_trees_say_the_mean_of_their_odds() -> None:
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(300, 6)).astype(np.float32)
+    right = matrix[:, 0] + rng.normal(size=300) > 0
+    both, first, second = (fit_scorers(matrix, right, seed, copies=copies) for seed, copies in ((5, 2), (5, 1), (6, 1)))
+    for together, one, other in zip(both[:2], first[:2], second[:2]):
+        assert not np.allclose(one(matrix), other(matrix))
+        np.testing.assert_allclose(together(matrix), (one(matrix) + other(matrix)) / 2)
 
 
 def test_report_has_every_number_of_every_method(data: TagData) -> None:

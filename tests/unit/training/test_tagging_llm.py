@@ -21,6 +21,7 @@ from training.tagging.datasets import TagData
 from training.tagging.evaluate import split
 from training.tagging.kernels import IntArray
 from training.tagging.llm import CachedEngine
+from training.tagging.llm_offered import METHODS, NONE
 from training.tagging.llm_sizes import Sample
 from training.tagging.summary import SYSTEM, summary
 from training.tagging.views import similarity, unit_rows
@@ -209,11 +210,13 @@ def test_engine_tags_products_of_several_labels_or_none(data: TagData, tmp_path:
         for row, code in enumerate(data.gold)
     )
     made = replace(data, texts=texts, counts=data.counts * has[:, None], several=True)
-    engine = Oracle(lambda product, choices: next((one for one in choices if product.endswith(one)), llm_several.NONE))
-    (found,) = llm_several.run([made], engine, tmp_path / "answers.jsonl", 9001, Sample(60, 60), lambda *_: None)
+    engine = Oracle(lambda product, choices: next((one for one in choices if product.endswith(one)), NONE))
+    asked = llm_several.run([made], engine, tmp_path / "answers.jsonl", 9001, Sample(60, 60), lambda *_: None)
+    (found,) = asked.outcomes
     numbers = claims.summary(LABELS, np.arange(320), found, ())["methods"]
-    assert set(numbers) == {"llm", "llm-isotonic"}
-    assert numbers["llm"]["precision"] == 1.0
+    assert set(numbers) == set(METHODS)
+    assert numbers["llm"]["precision"] == numbers["llm-vote"]["precision"] == 1.0
+    assert numbers["llm-vote"]["recall"] == numbers["llm"]["recall"] <= numbers["llm"]["candidate_recall"]
     assert 0.1 < numbers["llm"]["recall"] < 0.9
     assert numbers["llm"]["latency_ms"] > 0.0
     assert (numbers["llm"]["answers"], numbers["llm"]["prompt_tokens"]) == (1.0, 10.0)
@@ -225,25 +228,21 @@ def test_examples_of_several_labels_or_none_say_so(data: TagData) -> None:
     counts = np.zeros_like(data.counts)
     counts[::2, :2] = 1.0
     made = replace(data, counts=counts, several=True)
-    asked: list[str] = []
-
-    def note(requests: Mapping[int, LLMRequest], _: object) -> Mapping[int, LLMResult]:
-        asked.extend(request.user for request in requests.values())
-        return {}
-
-    llm_several._ask(note, made, np.arange(160), np.arange(160, 200), lambda _: None)
+    offered = llm_several.offer(made, np.arange(160), np.arange(160, 200))
+    asked = [request.user for request, _ in offered.questions().values()]
     lines = [line.partition(" => ")[::2] for user in asked for line in user.splitlines() if " => " in line]
     assert len(lines) == 40 * EXAMPLES
     for text, told in lines:
         row = int(text.split()[2])
-        assert told == (llm_several.NONE if row % 2 else "label a, label b")
+        assert told == (NONE if row % 2 else "label a, label b")
         assert row < 160
 
 
 def test_engine_that_names_nothing_has_nothing_to_judge(data: TagData, tmp_path: Path) -> None:
-    engine = Oracle(lambda *_: llm_several.NONE)
+    engine = Oracle(lambda *_: NONE)
     made = replace(data, several=True)
-    (found,) = llm_several.run([made], engine, tmp_path / "answers.jsonl", 9001, Sample(20, 20), lambda *_: None)
+    asked = llm_several.run([made], engine, tmp_path / "answers.jsonl", 9001, Sample(20, 20), lambda *_: None)
+    (found,) = asked.outcomes
     result = claims.summary(LABELS, np.arange(320), found, ())
-    assert result["methods"]["llm"]["recall"] == 0.0
+    assert {name: values["recall"] for name, values in result["methods"].items()} == dict.fromkeys(METHODS, 0.0)
     assert "<h2>made</h2>" in report.html({"datasets": {"made": result}})

@@ -18,12 +18,15 @@ from models.errors import ArtifactMismatch
 from models.ports import FloatMatrix
 from tests.unit.training.oracle import Oracle
 from training.tagging import claims, oamine, openfoodfacts, report, spans
-from training.tagging.llm_several import NONE, of_titles
+from training.tagging.lexicon import Wording, lexicon
+from training.tagging.llm_offered import METHODS, NONE
+from training.tagging.llm_several import of_titles
 from training.tagging.llm_sizes import Sample
 from training.tagging.oamine import OA_MINE, AttributeData, Title
 from training.tagging.openfoodfacts import LabelledProducts
 from training.tagging.run import DATASETS, Setting, evaluate_tags
 from training.tagging.summary import SYSTEM
+from training.tagging.words import WordModel
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -89,6 +92,63 @@ def test_guardrail_reads_values_that_no_training_title_has(folder: Path) -> None
     assert binomtest(int(own.right.sum()), int(own.gold.sum()), 0.5, alternative="greater").pvalue < 0.001
 
 
+def made_of(*titles: Title) -> AttributeData:
+    slots = tuple(sorted({(one.category, attribute) for one in titles for attribute in one.gold}))
+    everything = np.arange(len(titles))
+    return AttributeData(titles, slots, everything, everything[:0], everything)
+
+
+def test_what_speaks_for_a_counted_title_is_what_would_if_it_were_new() -> None:
+    """Else trees learn who was counted. Mint is the value of one title and stands in two others as well."""
+    data = made_of(
+        title("Dark Plum Tea with Mint leaves, 20 oz", Brand="Dark", Flavor="Plum", Size="20 oz"),
+        title("Mint Tea by Oak", Brand="Oak", Flavor="Mint"),
+        title("Oak Rose Hip Tea 20 oz", Brand="Oak", Flavor="Rose Hip", Size="20 oz"),
+        title("Elm Plum Tea 16 oz", Brand="Elm", Flavor="Plum", Size="16 oz"),
+        title("Mint by Elm, Lemon Zest", Brand="Elm", Flavor="Lemon Zest"),
+    )
+    judge = spans._Judge(data, np.empty((0, 0), np.float32), 1)
+    rng = np.random.default_rng(3)
+    carriers = 13
+    for row, one in enumerate(data.titles):
+        asked, others = data.train[[row]], np.delete(data.train, row)
+        shares = [rng.dirichlet(np.ones(4), len(one.tokens)).astype(np.float32)]
+        counted = judge.lines(asked, shares, lexicon(data, data.train), judge.wording(data.train), own={row})
+        new = judge.lines(asked, shares, lexicon(data, others), judge.wording(others))
+        assert counted.spans == new.spans
+        assert counted.right.any()
+        # How common an attribute is says the same of all titles of a category.
+        np.testing.assert_allclose(np.delete(counted.matrix, carriers, 1), np.delete(new.matrix, carriers, 1))
+
+
+def test_words_speak_for_a_value_that_no_title_has() -> None:
+    wording = Wording([title("Dark Plum Tea", Flavor="Dark Plum"), title("Dark Tea 20 oz", Flavor="Dark")])
+    told = wording.evidence(title("Dark Rose Tea"), (0, 1), ("Tea", "Flavor"))
+    dark, rose = 2.2 / 3, 0.2
+    shares = (dark, rose, (dark + rose) / 2)
+    assert told == pytest.approx((*shares, *np.log([2.5 / 3, 1.5 / 3, 2.5 / 3, 2.5 / 3])))
+    assert wording.standing(title("Tea so DARK"), (2, 2)) == 2
+    assert wording.standing(title("Plum Dark"), (0, 1)) == 0
+
+
+def test_more_titles_with_the_very_value_never_speak_against_it(folder: Path) -> None:
+    data = oamine.load(folder)
+    judge = spans._Judge(data, np.empty((0, 0), np.float32), 1)
+    words = WordModel(data, data.train)
+    shares = [words.predict(data.titles[row]) for row in data.train]
+    own = set(data.train.tolist())
+    lines = judge.lines(data.train, shares, lexicon(data, data.train), judge.wording(data.train), own)
+    times, share = spans._OF_KNOWN
+    known = lines.matrix[:, times] > 0
+    assert known.any()
+    assert not known.all()
+    assert lines.matrix[known, share].min() > 0.0
+    assert lines.matrix[known, share].max() == 1.0
+    assert not lines.matrix[~known, share].any()
+    rising = spans._monotone(lines.matrix.shape[1])
+    assert np.flatnonzero(rising).tolist() == [times, share]
+
+
 def test_dataset_is_told_in_the_shape_of_the_others(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
@@ -150,8 +210,8 @@ def test_llm_chooses_among_the_guesses_for_a_title(folder: Path, tmp_path: Path)
     wanted = {f"Flavor: {flavour}" for flavour in flavours}
     engine = Oracle(lambda _, choices: next((one for one in choices if one in wanted), NONE))
     data = oamine.load(folder)
-    found = of_titles(data, engine, tmp_path / "answers.jsonl", 1, Sample(20, 20), lambda *_: None)
-    assert {one.method for one in found} == {"llm", "llm-isotonic"}
+    (found,) = of_titles(data, engine, tmp_path / "answers.jsonl", 1, Sample(20, 20), lambda *_: None).outcomes
+    assert [one.method for one in found] == list(METHODS)
     for one in found:
         assert {data.labels[tag] for tag in one.claims.tag.tolist()} == {"Tea: Flavor"}
         assert one.claims.right.all()
