@@ -74,19 +74,24 @@ def import_(
     parents: Annotated[
         str | None, typer.Option(help="Of a graph: the predicate of a label and a wider one, if there is one.")
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Of a catalog: another column than its labels'; lists make several labels an item."),
+    ] = None,
     several: SeveralOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a vocabulary as one JSON file, with names, parents, definitions and examples.
 
     Example: tandem vocabulary import catalog --output categories.json
+    Example: tandem vocabulary import catalog --column diets --output diets.json
     Example: tandem vocabulary import graph --ontology grocery --labels category_kind --output shelves.json
     """
     from features.workspace import write_atomically
     from models import vocabulary
 
     if source == CATALOG:
-        made = _of_catalog(Workspace(workspace), several)
+        made = _of_catalog(Workspace(workspace), column, several)
     elif source == GRAPH:
         made = _of_graph(ontology, facts, labels, parents, several)
     else:
@@ -95,16 +100,23 @@ def import_(
     _show(made, as_json)
 
 
-def _of_catalog(workspace: Workspace, several: bool) -> Vocabulary:
+def _of_catalog(workspace: Workspace, column: str | None, several: bool) -> Vocabulary:
     import polars as pl
 
     from models import vocabulary
 
-    column = workspace.config().label_column
+    config = workspace.config()
+    column = column or config.label_column
     if column is None:
-        fail("the catalog of this workspace has no label column; ingest it with --label-column")
-    items = pl.read_parquet(workspace.items, columns=[column, "title"])
-    return vocabulary.from_catalog(column, items[column].to_list(), items["title"].to_list(), several)
+        fail("the catalog of this workspace has no label column; ingest it with --label-column, or name a --column")
+    known = pl.scan_parquet(workspace.items, glob=False).collect_schema()
+    if column not in known:
+        fail(f"the catalog of this workspace has no column {column!r}; it has {', '.join(known)}")
+    items = pl.read_parquet(workspace.items, columns=list(dict.fromkeys((column, "title"))))
+    if isinstance(known[column], pl.List):
+        items, several = items.explode(column), True
+    labels = items[column].cast(pl.String).to_list()
+    return vocabulary.from_catalog(column, labels, items["title"].to_list(), several)
 
 
 def _of_graph(ontology: str, facts: list[Path] | None, labels: str, parents: str | None, several: bool) -> Vocabulary:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from cli.vocabulary import vocabulary_app
 from features.arrivals import CatalogItem, SqliteItemLog
 from features.errors import WorkspaceError
 from features.gold import SET_GROUP, gold, set_gold, with_set_gold
@@ -18,7 +20,7 @@ from features.itemtags import read_published
 from features.workspace import Workspace
 from graph import ontology
 from graph.taxonomy import with_wider
-from models import labelset, release
+from models import labelset, release, vocabulary
 from models.catalog import Catalog
 from models.certify import POOLED, Bound, Certificate, CertifyConfig
 from models.errors import InvalidVocabulary
@@ -367,6 +369,19 @@ def test_settings_that_name_no_list_column_are_refused(
 ) -> None:
     with pytest.raises(InvalidVocabulary, match=message):
         train(workspace, config(several), None)
+
+
+def test_labels_of_the_column_are_a_vocabulary_to_fill_in(workspace: Workspace, tmp_path: Path) -> None:
+    out, place = tmp_path / "diets.json", ["-w", str(workspace.root)]
+    done = CliRunner().invoke(vocabulary_app, ["import", "catalog", "--column", "diets", "-o", str(out), *place])
+    assert done.exit_code == 0, done.output
+    made = vocabulary.read(out)
+    assert made.several
+    assert [label.id for label in made.entries] == ["organic", "vegan", "vegetarian"]
+    assert all(label.examples for label in made.entries)
+    other = CliRunner().invoke(vocabulary_app, ["import", "catalog", "--column", "diet", "-o", str(out), *place])
+    assert other.exit_code != 0
+    assert "has no column 'diet'; it has item_id, title" in other.output
 
 
 def test_set_is_saved_and_loaded_whole(services: Services, tmp_path: Path) -> None:
