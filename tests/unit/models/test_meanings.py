@@ -191,7 +191,7 @@ def several(made: Vocabulary) -> Vocabulary:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (several(SHOP).to_json(), 'certifies one label an item; give a file that says "several": false'),
+        (several(SHOP).to_json(), 'train.labels is of one label an item; give a file that says "several": false'),
         ('{"attributes": [{"name": "size", "kind": "text"}]}', "declares no labels; list them under 'labels'"),
         ('[{"id": "a", "parents": ["a"]}]', "above one another"),
     ],
