@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ class LLMs:
                 return why
         elif (engine := self._engines.get(state.name)) is not None and not engine.alive:
             return "its engine is closed"
-        return f"left alone for {state.rest_s:.0f} s after failures" if state.breaker == "open" else ""
+        # Once its rest is over a target may be asked, and the next call tries it. A breaker turns with that call only:
+        # who waits for health before asking would wait for ever.
+        return f"left alone for {math.ceil(state.rest_s)} s after failures" if state.rest_s > 0 else ""
 
     async def flush(self) -> None:
         """Write down what is settled, cached and told so far. Raises StoreUnavailable where the ledger cannot be."""

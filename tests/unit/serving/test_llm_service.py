@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -214,3 +215,11 @@ def test_status_names_every_target_and_the_failing_one(
         vendor.mode = "answer"
     assert (failing.healthy, failing.breaker) == (False, "open")
     assert "left alone" in failing.cause
+    # Health must come back by itself: who waits for it before asking would wait for ever.
+    until = time.monotonic() + 60
+    while not (rested := client.llm_status(llm_pb2.LLMStatusRequest()).targets[0]).healthy:
+        assert time.monotonic() < until, rested.cause
+        time.sleep(0.2)
+    assert rested.breaker == "open"
+    assert ask(client, "Is it well again?", tenant="shop").text
+    assert client.llm_status(llm_pb2.LLMStatusRequest()).targets[0].breaker == "closed"
