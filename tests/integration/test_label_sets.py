@@ -381,7 +381,7 @@ def test_labels_of_the_column_are_a_vocabulary_to_fill_in(workspace: Workspace, 
     assert all(label.examples for label in made.entries)
     other = CliRunner().invoke(vocabulary_app, ["import", "catalog", "--column", "diet", "-o", str(out), *place])
     assert other.exit_code != 0
-    assert "has no column 'diet'; it has item_id, title" in other.output
+    assert "has no column 'diet'; it has item_id, title" in str(other.exception)
 
 
 def test_set_is_saved_and_loaded_whole(services: Services, tmp_path: Path) -> None:
