@@ -193,17 +193,19 @@ def _with_implied(
     A wider label may be a candidate itself, about which nobody is sure; then what follows stands in its place. What is
     accepted by itself stays as it is, and what an audit switched to review does not come in by this door.
     """
+    accepted = {tag.tag: tag for tag in tags if tag.verdict == "accept"}
+    if not accepted:
+        return tags
     view = product_view(item.title, item.text, item.attributes)
     view.pop("category", None)
-    judged = considered.judged
-    own, policy = frozenset(tagger.catalog.labels), tagger.policy
+    judged, policy = considered.judged, tagger.policy
+    own = tagging.vocabulary(tagger.catalog.labels).codes
     # All vocabularies stand in one graph: what another one calls wider is none of this one's tags.
-    others = {wider for each in services.sets.values() for _, wider in each.catalog.wider} - own
+    others = {wider for each in services.sets.values() for _, wider in each.catalog.wider if wider not in own}
     implied: dict[str, ProposedTag] = {}
-    accepted = [tag for tag in tags if tag.verdict == "accept"]
-    for tag in accepted:
+    for tag in accepted.values():
         for name, proof in implied_tags(services.graph, item_id, view, [tag.tag], "guardrail").items():
-            if name in judged.conflicts or name in judged.doubts or any(name == other.tag for other in accepted):
+            if name in judged.conflicts or name in judged.doubts or name in accepted:
                 continue
             if name not in own and (tagger.vocabulary or name in others):
                 continue

@@ -318,12 +318,8 @@ def test_rounds_grow_with_the_targets_up_to_the_configured_ones() -> None:
         assert chosen == own
 
 
-@pytest.mark.parametrize("repeats", [True, False])
-def test_where_nothing_is_had_twice_a_binary_objective_is_compared_too(
-    monkeypatch: pytest.MonkeyPatch, repeats: bool
-) -> None:
-    ranked, validates = contradicting(200, 60)
-    data = Binned.of(("value", "validates"), ranked, threads=1)
+def noted(monkeypatch: pytest.MonkeyPatch) -> dict[RankerConfig, float]:
+    """What is tried from now on, with its figure on validation."""
     tried: dict[RankerConfig, float] = {}
 
     def noting(config: RankerConfig, *rest: Any) -> LightGBMRanker:
@@ -332,6 +328,16 @@ def test_where_nothing_is_had_twice_a_binary_objective_is_compared_too(
         return fitted
 
     monkeypatch.setattr(ranker, "fit", noting)
+    return tried
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_where_nothing_is_had_twice_a_binary_objective_is_compared_too(
+    monkeypatch: pytest.MonkeyPatch, repeats: bool
+) -> None:
+    ranked, validates = contradicting(200, 60)
+    data = Binned.of(("value", "validates"), ranked, threads=1)
+    tried = noted(monkeypatch)
     own = RankerConfig(trees=10, min_leaf=5, column_share=1, threads=1)
     config = QUICK.model_copy(update={"ranker": own, "search": True})
     chosen, _, figure, _ = choose(config, data, ranked[2], validates, repeats, lambda *_: None)
@@ -353,14 +359,7 @@ def test_sizes_of_trees_are_compared_where_that_is_quick_or_asked_for(
     relevance = (wanted == wanted.min(axis=1, keepdims=True)).astype(np.int32)
     ranked = (value.reshape(-1, 1), relevance.ravel(), np.full(len(value), 10, np.int32))
     data = Binned.of(("value",), ranked, threads=1)
-    tried: dict[RankerConfig, float] = {}
-
-    def noting(config: RankerConfig, *rest: Any) -> LightGBMRanker:
-        fitted = fit(config, *rest)
-        tried[config] = fitted.manifest["validation_ndcg@10"]
-        return fitted
-
-    monkeypatch.setattr(ranker, "fit", noting)
+    tried = noted(monkeypatch)
     own = RankerConfig(trees=3, leaves=12, min_leaf=5, column_share=1, threads=1)
     config = QUICK.model_copy(update={"ranker": own, "search": search})
     chosen, _, figure, _ = choose(config, data, ranked[2], validates, True, lambda *_: None)
