@@ -28,6 +28,9 @@ def ingest(
     items: Annotated[Path | None, typer.Option(help="Items: parquet or CSV with item_id, title, ...")] = None,
     interactions: Annotated[Path | None, typer.Option(help="Interactions: user_id, item_id, timestamp, ...")] = None,
     users: Annotated[Path | None, typer.Option(help="Users: user_id and attributes.")] = None,
+    offers: Annotated[
+        Path | None, typer.Option(help="Offers: offer_id, item_id: what a coupon, promotion or bundle puts together.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="The items' column that Tag predicts.")] = None,
     ontology: Annotated[str | None, typer.Option(help="Knowledge for the graph: grocery, generic.")] = None,
     households: Annotated[int | None, typer.Option(min=1, help="Only a slice of the built-in dataset.")] = None,
@@ -43,6 +46,8 @@ def ingest(
 
     if (items is None) != (interactions is None):
         raise UsageError("--items and --interactions go together; give both, or neither for the built-in dataset")
+    if items is None and not (users is None and offers is None):
+        raise UsageError("--users and --offers go with --items and --interactions; the built-in dataset has its own")
     place = Workspace(workspace)
     with progress_bar("ingest", as_json) as progress:
         if items is not None and interactions is not None:
@@ -51,6 +56,7 @@ def ingest(
                 interactions,
                 users,
                 place,
+                offers=offers,
                 label_column=label_column or AUTO,
                 ontology=ontology or "generic",
                 progress=progress,

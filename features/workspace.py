@@ -56,6 +56,11 @@ class Workspace:
         return self.root / "data" / "users.parquet"
 
     @property
+    def offers(self) -> Path:
+        """Which items stand together in an offer; no file where the catalog brought none."""
+        return self.root / "data" / "offers.parquet"
+
+    @property
     def ingest_report(self) -> Path:
         return self.root / "data" / "ingest.json"
 

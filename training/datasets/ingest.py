@@ -30,6 +30,7 @@ from training.datasets.tables import (
     Canonical,
     canonical_interactions,
     canonical_items,
+    canonical_offers,
     canonical_users,
     empty,
 )
@@ -41,6 +42,7 @@ def ingest_files(
     users: Path | None,
     workspace: Workspace,
     *,
+    offers: Path | None = None,
     dataset: str | None = None,
     label_column: str | None = AUTO,
     ontology: str = "generic",
@@ -53,6 +55,7 @@ def ingest_files(
         items,
         interactions,
         users,
+        offers,
         dataset=dataset,
         label_column=label_column,
         ontology=ontology,
@@ -134,7 +137,11 @@ def _canonical(
     findings.raise_problems()
     if tables.users:
         _note_unlisted(events, users, findings)
-    return {"items": items, "interactions": events, "users": users}
+    found: dict[TableName, Canonical] = {"items": items, "interactions": events, "users": users}
+    if tables.offers:
+        progress("checking offers", 0.6)
+        found["offers"] = canonical_offers(tables.offers, known, findings)
+    return found
 
 
 def _note_unlisted(events: Canonical, users: Canonical, findings: Findings) -> None:
@@ -198,11 +205,12 @@ def _unchanged(sources: Sources, workspace: Workspace, now: datetime, arrived: p
     data = workspace.ingest_report.parent
     if not (same and settled and all((data / name).is_file() for name in report.files)):
         return None
-    if UNKNOWN_ITEM in report.tables["interactions"].rejected and len(arrived):
-        refused = pl.read_parquet(workspace.rejects / "interactions.parquet")
-        refused = refused.filter(pl.col(REJECT_COLUMNS[1]) == UNKNOWN_ITEM)
-        if refused["item_id"].cast(pl.String).is_in(arrived.implode()).any():
-            return None
+    for name, count in report.tables.items():
+        if UNKNOWN_ITEM in count.rejected and len(arrived):
+            refused = pl.read_parquet(workspace.rejects / f"{name}.parquet")
+            refused = refused.filter(pl.col(REJECT_COLUMNS[1]) == UNKNOWN_ITEM)
+            if refused["item_id"].cast(pl.String).is_in(arrived.implode()).any():
+                return None
     return report if all(file_hash(data / name) == sha for name, sha in report.files.items()) else None
 
 

@@ -15,6 +15,9 @@ interactions    ``user_id``, ``item_id``        String; every item_id is in item
 \\               any other                       as the source has it
 users           ``user_id``                     String, unique; rows sorted by it
 \\               any other                       an attribute, as for items
+offers          ``offer_id``, ``item_id``       String, each pair once, sorted; every item_id is in items, or arrived.
+\\                                               What stands together in a coupon, a promotion, a bundle; no table where
+\\                                               none was given
 ==============  ==============================  ======================================================================
 
 Interactions are sorted by (user_id, timestamp, session_id, item_id), ties in source order.
@@ -30,13 +33,14 @@ import polars as pl
 VERSION: Final = 1
 """Part of every fingerprint: raise it when the canonical form of the same sources changes."""
 
-TableName = Literal["items", "interactions", "users"]
+TableName = Literal["items", "interactions", "users", "offers"]
 AttributeKind = Literal["categorical", "numeric", "list"]
 
 REQUIRED: Final[dict[TableName, tuple[str, ...]]] = {
     "items": ("item_id", "title"),
     "interactions": ("user_id", "item_id", "timestamp"),
     "users": ("user_id",),
+    "offers": ("offer_id", "item_id"),
 }
 EVENTS: Final = ("view", "click", "cart", "purchase", "rating")
 DEFAULT_EVENT: Final = "purchase"
@@ -60,6 +64,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "item_id": ("product_id", "sku", "asin", "movie_id", "article_id", "business_id", "id", "item", "product"),
     "user_id": ("customer_id", "household_id", "member_id", "visitor_id", "client_id", "user", "customer", "id"),
     "timestamp": ("time", "date", "datetime", "event_time", "created_at", "transaction_timestamp", "ts", "t_dat"),
+    "offer_id": ("coupon_upc", "promotion_id", "campaign_id", "bundle_id", "offer", "coupon", "promotion", "bundle"),
     "title": ("name", "item_name", "product_name", "product_title", "label"),
 }
 """Names other exports give a required column: only ever suggested, never assumed."""

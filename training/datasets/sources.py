@@ -54,6 +54,7 @@ class Tables:
     items: Table
     interactions: Table
     users: Table | None = None
+    offers: Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def file_sources(
     items: Path,
     interactions: Path,
     users: Path | None = None,
+    offers: Path | None = None,
     *,
     dataset: str | None = None,
     label_column: str | None = AUTO,
@@ -135,12 +137,18 @@ def file_sources(
     return Sources(
         dataset=name,
         fingerprint=fingerprint(
-            [items, interactions] + ([users] if users else []),
+            [items, interactions] + [path for path in (users, offers) if path],
             *("files", name, label_column, ontology, timestamp_format, users is not None),
             # a renamed .csv is another reading of the same bytes
             *(path.suffix.lower() for path in (items, interactions, users) if path),
+            *(("offers", offers.suffix.lower()) if offers else ()),
         ),
-        load=lambda: Tables(read_table(items), read_table(interactions), read_table(users) if users else None),
+        load=lambda: Tables(
+            read_table(items),
+            read_table(interactions),
+            read_table(users) if users else None,
+            read_table(offers) if offers else None,
+        ),
         ontology=ontology,
         label_column=label_column,
         timestamp_format=timestamp_format,

@@ -74,6 +74,23 @@ def canonical_users(table: Table, findings: Findings) -> Canonical:
     return _with_attributes("users", [ids], screen, table, findings)
 
 
+def canonical_offers(table: Table, items: pl.Series, findings: Findings) -> Canonical:
+    """Offers by the contract; problems go to ``findings``. ``items`` are the known item ids."""
+    if not _has_columns("offers", table, findings):
+        return empty("offers")
+    offers = read_ids(table.frame["offer_id"], table.name, findings)
+    item_ids = read_ids(table.frame["item_id"], table.name, findings)
+    screen = Screen("offers", table, findings)
+    screen.set_aside(offers.is_null(), "offer_id is missing", item_ids)
+    screen.set_aside(item_ids.is_null(), "item_id is missing", offers)
+    screen.set_aside(~item_ids.is_in(items.implode()), UNKNOWN_ITEM, item_ids)
+    again = ~pl.DataFrame([offers, item_ids]).select(pl.struct(pl.all()).is_first_distinct().alias("first"))["first"]
+    screen.set_aside(again, "the item is in the offer already", item_ids)
+    screen.apply_rules(excluded=False)
+    frame = pl.DataFrame([offers, item_ids]).filter(screen.kept).sort("offer_id", "item_id")
+    return Canonical(frame, screen.rejects, screen.count())
+
+
 def empty(name: TableName) -> Canonical:
     """A table that was not given, or lacks its columns."""
     frame = pl.DataFrame(schema=dict.fromkeys(REQUIRED[name], pl.String))

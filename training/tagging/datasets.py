@@ -79,8 +79,10 @@ def _with_products(kernels: dict[str, Matrix]) -> dict[str, Matrix]:
     if not {"text", "maker", "basket", "all"} <= kernels.keys():
         return kernels
     text, maker, basket = kernels["text"], kernels["maker"], kernels["basket"].clip(0)
-    both = kernels["all"] + 4.0 * (maker * text + basket * text + maker * basket)
-    return {**kernels, "both": both}
+    pairs = maker * text + basket * text + maker * basket
+    if "offer" in kernels:
+        pairs += kernels["offer"].clip(0) * (text + maker)
+    return {**kernels, "both": kernels["all"] + 4.0 * pairs}
 
 
 def complete_journey(
@@ -120,6 +122,7 @@ def complete_journey(
             group, [None if size is None else f"{maker} {size}" for maker, size in zip(makers, sizes)], len(types)
         ),
         **purchase_views(events, owners, len(types)),
+        **offer_view(workspace, items["item_id"].to_list(), group, len(types)),
     }
     brand = np.bincount(group, items["brand"].to_numpy() == "Private", len(types)) / counts.sum(axis=1)
     bought = np.log1p(np.bincount(owners[owners >= 0], minlength=len(types)))
@@ -148,6 +151,7 @@ def complete_journey(
                 "household": 0.5,
                 "price": 0.2,
                 "store": 0.2,
+                **({"offer": 1.5} if "offer" in found else {}),
             },
         },
         {
@@ -178,6 +182,16 @@ def purchase_views(events: pl.DataFrame, owners: IntArray, groups: int) -> dict[
     if "store_id" in place:
         found["store"] = views.value_view(group, [str(store) for store in place["store_id"]], groups)
     return found
+
+
+def offer_view(workspace: Workspace, item_ids: Sequence[str], group: IntArray, groups: int) -> dict[str, Rows]:
+    """Which groups stand together in the workspace's offers; none where it has none. ``group`` [items], -1 for none."""
+    if not workspace.offers.is_file():
+        return {}
+    offers = pl.read_parquet(workspace.offers)
+    owner = owner_of_event(offers, item_ids, group)
+    known = owner >= 0
+    return {"offer": views.together_view(owner[known], coded(offers["offer_id"])[1][known], groups)}
 
 
 def coded(column: pl.Series) -> tuple[tuple[str, ...], IntArray]:

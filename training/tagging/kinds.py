@@ -21,7 +21,7 @@ from models.ports import Embedder
 from models.text import embedding_text, readable, words
 from training.materialize import load_events
 from training.tagging import views
-from training.tagging.datasets import TagData, coded, embedded, name_overlap, owner_of_event, purchase_views
+from training.tagging.datasets import TagData, coded, embedded, name_overlap, offer_view, owner_of_event, purchase_views
 from training.tagging.kernels import IntArray
 from training.tagging.views import Rows
 
@@ -38,6 +38,7 @@ _ALL: Final = {
     "maker": 2.0,
     "basket": 1.0,
     "household": 0.5,
+    "offer": 1.5,
 }
 """Weights chosen on the development seeds of The Complete Journey (see `evaluate.DEVELOPMENT_SEEDS`)."""
 _OTHER: Final = 0.5
@@ -131,7 +132,7 @@ def _data(
     progress("tags: purchases", 0.5)
     events = load_events(workspace)
     owner = owner_of_event(events, items["item_id"].to_list(), kind)
-    found |= purchase_views(events, owner, many)
+    found |= purchase_views(events, owner, many) | offer_view(workspace, items["item_id"].to_list(), kind, many)
     bought = np.log1p(np.bincount(owner[owner >= 0], minlength=many))
     makers = np.diff(found["maker"].indptr) if "maker" in found else np.zeros(many)
     facts = np.stack((np.log(np.bincount(group, minlength=many)), makers, bought, [len(words(text)) for text in texts]))

@@ -59,8 +59,27 @@ def company_view(group: npt.NDArray[np.int64], place: npt.NDArray[np.int64], gro
 
     ``group`` and ``place`` (a basket, a household) int64 [events]. Levy and Goldberg, NIPS 2014.
     """
-    from scipy import sparse
     from sklearn.decomposition import TruncatedSVD
+
+    positive = _information(group, place, groups, itself=False)
+    factors = min(_FACTORS, groups - 1)
+    if factors < 1 or not positive.nnz:
+        return np.zeros((groups, 1), np.float32)
+    return unit_rows(TruncatedSVD(factors, random_state=seed).fit_transform(positive).astype(np.float32))
+
+
+def together_view(group: npt.NDArray[np.int64], place: npt.NDArray[np.int64], groups: int) -> Rows:
+    """Which groups stand in the same places (an offer), and in the same company there; int64 [items of places].
+
+    A group is in its own company, so that two that stand with each other and nobody else are alike. Who is bought
+    together seldom is of a kind, which is why `company_view` leaves that out; who is offered together is.
+    """
+    return unit_rows(_information(group, place, groups, itself=True))
+
+
+def _information(group: npt.NDArray[np.int64], place: npt.NDArray[np.int64], groups: int, itself: bool) -> Rows:
+    """Positive mutual information of groups that share places, CSR [groups, groups]."""
+    from scipy import sparse
 
     present = sparse.csr_matrix(
         (np.ones(len(group), np.float32), (group, place)), shape=(groups, int(place.max(initial=0)) + 1)
@@ -68,18 +87,15 @@ def company_view(group: npt.NDArray[np.int64], place: npt.NDArray[np.int64], gro
     present.sum_duplicates()
     present.data[:] = 1.0
     together = (present @ present.T).tocsr()
-    together.setdiag(0)
-    together.eliminate_zeros()
+    if not itself:
+        together.setdiag(0)
+        together.eliminate_zeros()
     often = np.asarray(together.sum(axis=1)).ravel()
     pairs = together.tocoo()
     expected = often[pairs.row] * often[pairs.col] / max(1.0, float(often.sum()))
     information = np.log(pairs.data / expected) * pairs.data / (pairs.data + _SHRINK)
     kept = information > 0
-    positive = sparse.csr_matrix((information[kept], (pairs.row[kept], pairs.col[kept])), shape=(groups, groups))
-    factors = min(_FACTORS, groups - 1)
-    if factors < 1 or not positive.nnz:
-        return np.zeros((groups, 1), np.float32)
-    return unit_rows(TruncatedSVD(factors, random_state=seed).fit_transform(positive).astype(np.float32))
+    return sparse.csr_matrix((information[kept], (pairs.row[kept], pairs.col[kept])), shape=(groups, groups))
 
 
 def price_view(group: npt.NDArray[np.int64], price: npt.NDArray[np.float64], groups: int) -> Rows:

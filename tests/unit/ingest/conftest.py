@@ -32,7 +32,11 @@ def shop(tmp_path: Path, workspace: Workspace) -> Ingest:
     """Text becomes a CSV file, a frame a parquet file; options go to `ingest_files`."""
 
     def run(
-        items: Table = ITEMS, interactions: Table = EVENTS, users: Table | None = None, **options: Any
+        items: Table = ITEMS,
+        interactions: Table = EVENTS,
+        users: Table | None = None,
+        offers: Table | None = None,
+        **options: Any,
     ) -> IngestReport:
         def put(name: str, table: Table) -> Path:
             path = tmp_path / (f"{name}.csv" if isinstance(table, str) else f"{name}.parquet")
@@ -40,7 +44,11 @@ def shop(tmp_path: Path, workspace: Workspace) -> Ingest:
             return path
 
         options = {"dataset": "shop", "now": NOW, **options}
-        listed = put("users", users) if users is not None else None
-        return ingest_files(put("items", items), put("interactions", interactions), listed, workspace, **options)
+        listed, together = (
+            None if table is None else put(name, table) for name, table in (("users", users), ("offers", offers))
+        )
+        return ingest_files(
+            put("items", items), put("interactions", interactions), listed, workspace, offers=together, **options
+        )
 
     return run

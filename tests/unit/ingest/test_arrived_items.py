@@ -36,3 +36,11 @@ def test_same_sources_are_read_again_once_an_item_they_lacked_has_arrived(shop: 
     assert report.status == "ingested"
     assert report.tables["interactions"].rejected == {"item_id is not in items": 1}
     assert shop(interactions=LATE).status == "unchanged"
+
+
+def test_offers_of_arrived_items_are_kept(shop: Ingest, workspace: Workspace) -> None:
+    offers = "offer_id,item_id\nsummer,a\nsummer,late\n"
+    assert shop(offers=offers).tables["offers"].rejected == {"item_id is not in items": 1}
+    arrive(workspace, CatalogItem("late", "Latecomer"))
+    assert shop(offers=offers).tables["offers"].rejected == {}
+    assert pl.read_parquet(workspace.offers)["item_id"].to_list() == ["a", "late"]

