@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,22 @@ def test_more_of_what_speaks_for_a_label_never_lowers_its_odds(data: TagData) ->
             assert (np.diff(odds, axis=0) >= 0.0).all(), lines.columns[at]
             falls += int((np.diff(before, axis=0) < 0.0).sum())
         assert falls > 0
+
+
+def test_the_tagger_fits_within_the_bounds_and_averages(data: TagData, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def noting(matrix: FloatMatrix, right: Any, seed: int, monotone: Sequence[int] = (), copies: int = 1) -> Any:
+        told.append((matrix.shape[1], tuple(monotone), copies))
+        return fit_scorers(matrix, right, seed, monotone, copies)
+
+    monkeypatch.setattr(tagger, "fit_scorers", noting)
+    one(data)
+    assert len(told) == FOLDS + 1
+    bound = len(data.names) + 1  # and the votes of what is bought together
+    assert [(len(bounds), sum(bounds), copies) for _, bounds, copies in told] == [
+        (columns, bound, tagger.COPIES) for columns, _, _ in told
+    ]
 
 
 def test_copies_of_the_trees_say_the_mean_of_their_odds() -> None:
