@@ -15,6 +15,18 @@ settings.register_profile("tandem", deadline=None)
 settings.load_profile("tandem")
 
 
+WITH_RAY = ("tests/e2e/", "tests/integration/")
+"""What starts a Ray of its own: two of them on one machine would find each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in two processes (`make test`), those with Ray run one after another in one of them; others of a
+    file stay together, for they share what it set up."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("ray" if file.startswith(WITH_RAY) else file))
+
+
 @pytest.fixture(scope="session")
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
     """Ray's workers run on uvloop, whose handles and timers differ from asyncio's own: so do the tests."""

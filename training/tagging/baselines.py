@@ -1,13 +1,14 @@
 """What the guardrail must beat, under the same certificate: neighbours, a linear SVM, and logistic regression.
 
 SVM and logistic regression see every view the guardrail's evidence is made of, as the principal coordinates of the
-views' weighted sum. Each method's confidence is a probability by logistic regression on its own scores, fitted to
+views' weighted sum; once more they see only what the products say of themselves (``-attributes``), without what others
+do with them. Each method's confidence is a probability by logistic regression on its own scores, fitted to
 held-out answers as the guardrail's acceptor is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,8 @@ from training.tagging.views import Matrix
 
 FOLDS: Final = 5
 COORDINATES: Final = 300
+DONE_WITH: Final = frozenset(("basket", "household", "price", "store", "offer"))
+"""Views of what customers and shops do with products; the others are of their words and attributes."""
 Classifier = Callable[[TagData, IntArray, IntArray], Matrix]
 """Scores [queries, L], -inf for a label that training lacks, from a fit to the training groups."""
 
@@ -39,11 +42,15 @@ def neighbours(k: int) -> Classifier:
     return scores
 
 
-def coordinates(data: TagData) -> Matrix:
-    """Principal coordinates of the views' weighted sum, float32 [T, COORDINATES]: no label is looked at."""
+def coordinates(data: TagData, without: Collection[str] = ()) -> Matrix:
+    """Principal coordinates of the views' weighted sum, float32 [T, COORDINATES]: no label is looked at. ``without``:
+    views to leave out."""
     from scipy import linalg
 
-    kernel = data.kernels["all"].astype(np.float64)
+    weights = {view: weight for view, weight in data.mixes["all"].items() if view not in without}
+    kernel = np.zeros((len(data.groups), len(data.groups)))
+    for view, weight in weights.items():
+        kernel += weight * data.kernels[view]
     many = min(COORDINATES, len(kernel))
     value, vector = linalg.eigh(kernel, subset_by_index=(len(kernel) - many, len(kernel) - 1))
     return np.asarray(vector * np.sqrt(np.maximum(value, 0.0)), np.float32)

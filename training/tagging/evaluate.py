@@ -54,12 +54,14 @@ def split(groups: int, seed: int) -> tuple[IntArray, IntArray]:
 def run_split(data: TagData, seed: int, graph: Matrix | None = None, folds: int = tagger.OUTER) -> list[Outcome]:
     """Every method on one split. ``graph`` [T, L]: what the knowledge graph says of each label, 1, -1 or 0."""
     train, test = split(len(data.groups), seed)
-    points = baselines.coordinates(data)
+    points, attributes = baselines.coordinates(data), baselines.coordinates(data, baselines.DONE_WITH)
     classifiers = {
         "neighbours-1": baselines.neighbours(1),
         "neighbours-10": baselines.neighbours(10),
         "svm": baselines.svm(points),
         "logistic": baselines.logistic(points),
+        "svm-attributes": baselines.svm(attributes),
+        "logistic-attributes": baselines.logistic(attributes),
     }
     fits: list[Callable[[], Mapping[str, Fitted]]] = [
         partial(baselines.fit, data, train, test, seed, {name: classify}) for name, classify in classifiers.items()
