@@ -33,6 +33,8 @@ STARTS: Final[Mapping[str, Mapping[float, float]]] = {
     "neighbours-1": {0.9: 0.63, 0.95: 0.7},
     "neighbours-10": {0.9: 0.79, 0.95: 0.89},
     "svm": {0.95: 0.963},
+    "svm-attributes": {0.95: 0.963},
+    "logistic-attributes": {0.95: 0.955},
     "logistic+acceptor": {0.95: 0.966},
     "guardrail": {0.95: 0.96},
     "guardrail+graph": {0.95: 0.96},
