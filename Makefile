@@ -32,7 +32,7 @@ demo: setup ## build the example workspace, serve it and ask it; ONCE=1 stops af
 
 # Two processes, and who waits for work does not spin: on two cores four spinning threads take several times as long.
 test: setup lint proto-check types imports ## everything CI checks; ARGS="-k name" goes to pytest (one process)
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 2 --dist loadgroup)
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 2)
 
 bench: setup ## measure the service; ARGS go to tandem bench
 	@exec $(BIN)/tandem bench $(ARGS)

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 import uvloop
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from features.workspace import Workspace
 
@@ -19,12 +21,16 @@ WITH_RAY = ("tests/e2e/", "tests/integration/")
 """What starts a Ray of its own: two of them on one machine would find each other."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class OneRay(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Where tests run in two processes (`make test`), those with Ray run one after another in one of them; others of a
     file stay together, for they share what it set up."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("ray" if file.startswith(WITH_RAY) else file))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(WITH_RAY) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")
