@@ -78,6 +78,8 @@ def canonical_offers(table: Table, items: pl.Series, findings: Findings) -> Cano
     """Offers by the contract; problems go to ``findings``. ``items`` are the known item ids."""
     if not _has_columns("offers", table, findings):
         return empty("offers")
+    further = [name for name in table.frame.columns if name not in REQUIRED["offers"]]
+    findings.note("offers", "columns that are not read", len(further), tuple(further[:EXAMPLES]))
     offers = read_ids(table.frame["offer_id"], table.name, findings)
     item_ids = read_ids(table.frame["item_id"], table.name, findings)
     screen = Screen("offers", table, findings)

@@ -47,10 +47,10 @@ def coordinates(data: TagData, without: Collection[str] = ()) -> Matrix:
     views to leave out."""
     from scipy import linalg
 
-    weights = {view: weight for view, weight in data.mixes["all"].items() if view not in without}
     kernel = np.zeros((len(data.groups), len(data.groups)))
-    for view, weight in weights.items():
-        kernel += weight * data.kernels[view]
+    for view, weight in data.mixes["all"].items():
+        if view not in without:
+            kernel += weight * data.kernels[view]
     many = min(COORDINATES, len(kernel))
     value, vector = linalg.eigh(kernel, subset_by_index=(len(kernel) - many, len(kernel) - 1))
     return np.asarray(vector * np.sqrt(np.maximum(value, 0.0)), np.float32)

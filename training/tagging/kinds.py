@@ -178,7 +178,11 @@ def _attributes(workspace: Workspace, items: pl.DataFrame, label: npt.NDArray[np
         if is_evidence(codes, label):
             told[name] = predicts(codes[both], label[both])
     best = sorted(told, key=lambda name: (-told[name], name))[:_ATTRIBUTES]
-    return {name if number else "maker": items[name].cast(pl.String).to_list() for number, name in enumerate(best)}
+    # A catalog may call an attribute "maker", "store" or "offer" as well: the others keep clear of the views' names.
+    return {
+        f"attribute {name}" if number else "maker": items[name].cast(pl.String).to_list()
+        for number, name in enumerate(best)
+    }
 
 
 def _codes(column: pl.Series) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:

@@ -22,6 +22,8 @@ def test_offers_are_pairs_in_order(shop: Ingest, workspace: Workspace) -> None:
     report = shop(offers=OFFERS)
     assert pl.read_parquet(workspace.offers).rows() == [("brunch", "c"), ("summer", "a"), ("summer", "b")]
     assert report.tables["offers"].rows_out == 3
+    told = [notice for notice in report.notices if notice.table == "offers"]
+    assert [(notice.kind, notice.examples) for notice in told] == [("columns that are not read", ("note",))]
 
 
 def test_a_catalog_without_offers_has_no_table_and_its_hash(shop: Ingest, workspace: Workspace) -> None:

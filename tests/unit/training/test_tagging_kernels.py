@@ -85,6 +85,8 @@ def test_offers_put_groups_together_and_items_of_no_group_count_for_nothing(tmp_
     assert min(alike[0, 1], alike[2, 3]) > 0.9
     assert abs(alike[:2, 2:4]).max() < 0.1
     assert not alike[4].any()
+    none = offer_view(workspace, items, np.full(6, -1), 5)["offer"]
+    assert not similarity(none).any()
 
 
 def test_agreeing_in_offers_and_in_words_or_makers_counts_more_than_either() -> None:

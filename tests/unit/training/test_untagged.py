@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def found(place: Workspace) -> Untagged:
 @pytest.fixture(scope="module")
 def kinds(place: Workspace) -> Kinds:
     return kinds_of_catalog(place, LetterEmbedder(), 7)
+
+
+def test_attributes_may_be_called_what_a_view_is_called(place: Workspace, kinds: Kinds, tmp_path: Path) -> None:
+    other = Workspace(tmp_path / "workspace")
+    shutil.copytree(place.root, other.root)
+    config = other.config()
+    names = {"brand": "maker", "package_size": "offer", "manufacturer": "store"}
+    pl.read_parquet(other.items).rename(names).write_parquet(other.items)
+    attributes = {names.get(name, name): sort for name, sort in config.item_attributes.items()}
+    other.write_config(replace(config, item_attributes=attributes))
+    found = kinds_of_catalog(other, LetterEmbedder(), 7).data
+    assert len(found.views) == len(kinds.data.views)
+    assert found.views["offer"].shape == kinds.data.views["offer"].shape
 
 
 def test_offers_of_the_catalog_are_evidence_where_it_has_any(place: Workspace, kinds: Kinds, tmp_path: Path) -> None:
