@@ -30,9 +30,9 @@ setup: ## create .venv from the lock for this machine (nothing to do: under a se
 demo: setup ## build the example workspace, serve it and ask it; ONCE=1 stops after the tour
 	@exec $(BIN)/tandem demo $(if $(ONCE),--once)
 
-# Two processes, and who waits for work does not spin: on two cores four spinning threads take several times as long.
+# Two processes, and who waits for work does not spin for long: on two cores four threads that do take many times as long.
 test: setup lint proto-check types imports ## everything CI checks; ARGS="-k name" goes to pytest (one process)
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 2)
+	@GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 2)
 
 bench: setup ## measure the service; ARGS go to tandem bench
 	@exec $(BIN)/tandem bench $(ARGS)

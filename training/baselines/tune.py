@@ -12,6 +12,7 @@ from training.baselines.base import Baskets, Recommender
 from training.baselines.latent import ALS, ItemKNN
 from training.baselines.popular import OwnCounts, Popular
 from training.baselines.tifu import TifuConfig, TifuKNN
+from training.baselines.trees import CountTrees, CountTreesConfig
 from training.metrics import per_target
 from training.ranking import Targets
 
@@ -67,6 +68,13 @@ BASELINES: Final = (
             "alpha": (0.5, 0.7, 0.9),
             "neighbours": (100, 300, 900),
         },
+    ),
+    Baseline(
+        "lightgbm-counts",
+        lambda baskets, _, chosen: CountTrees(baskets, CountTreesConfig(**chosen)),
+        {"leaves": 31, "min_leaf": 20, "trees": 100},
+        {"min_leaf": (20, 100, 500), "leaves": (15, 31), "trees": (50, 100, 200)},
+        own=True,
     ),
     Baseline(
         "item-knn",

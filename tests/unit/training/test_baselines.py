@@ -16,7 +16,9 @@ from training.baselines.base import Baskets, Recommender, fit_times, top, top_of
 from training.baselines.latent import ALS, ItemKNN
 from training.baselines.popular import OwnCounts, Popular
 from training.baselines.tifu import TifuConfig, TifuKNN
+from training.baselines.trees import COLUMNS, count_tables
 from training.baselines.tune import BASELINES, Baseline, baselines_for, latest, tune
+from training.metrics import per_target
 from training.protocols import DAY, IntArray, Protocol, next_basket
 from training.ranking import Targets
 
@@ -76,9 +78,14 @@ def test_lists_are_distinct_known_rows_and_the_same_every_time(baseline: Baselin
 
 @EVERY
 def test_what_others_do_at_or_after_a_target_changes_nothing(baseline: Baseline, shop: Protocol) -> None:
-    """New users (behind the others in the arrays) who buy at the last target's time and after it."""
+    """New users (behind the others in the arrays) who buy at the last target's time and after it.
+
+    Trees train on the protocol's targets, of whatever time, as the system does: for them the new users are too new to
+    be targets, and can only be seen in counts.
+    """
     late = int(shop.test.time.max())
-    planted = shopping(30, 2, prefix="z", start=late - 30 * DAY)
+    few = {"baskets": 3} if baseline.name == "lightgbm-counts" else {}
+    planted = shopping(30, 2, prefix="z", start=late - (10 if few else 30) * DAY, **few)
     planted = [event for event in planted if event.timestamp >= late]
     assert planted
     later = next_basket(to_frame(shopping(40, 1) + planted), ITEMS)
@@ -134,6 +141,57 @@ def test_without_repeats_nothing_had_is_shown(baseline: Baseline, shop: Protocol
     rows = made(baseline, shop, repeats=False).recommend(shop.test, 10)
     assert not shop.had_sets(shop.test).contains(rows).any()
     assert (rows >= 0).sum(axis=1).min() == 10
+
+
+def test_counts_are_those_of_the_visible_baskets(shop: Protocol) -> None:
+    """Counted again basket by basket."""
+    baskets, targets = Baskets(shop), shop.test
+    since = np.where(np.arange(len(targets)) % 2, shop.since(targets) + 9, shop.since(targets))
+    events = shop.events
+    seen = 0
+    for table in count_tables(baskets, targets, since):
+        # Everybody's counts are as of the first target of the day's 24 hours, see fit_times.
+        ends = np.cumsum(table.sizes)
+        cut = int(targets.time[table.which].min())
+        for number, start, end in zip(table.which, ends - table.sizes, ends):
+            own: dict[int, list[int]] = {}
+            window = range(int(since[number]), int(targets.start[number]))
+            sessions = list(dict.fromkeys(int(events.session[at]) for at in window))
+            for at in window:
+                own.setdefault(int(events.row[at]), []).append(sessions.index(int(events.session[at])))
+            n, bought = len(sessions), len(list(window))
+            before = [(int(u), int(r), int(t)) for u, r, t in zip(events.user, events.row, events.time) if t < cut]
+            for row, values in zip(table.rows[start:end], table.matrix[start:end]):
+                mine = own.get(int(row), [])
+                ago = [n - 1 - session for session in mine]
+                expected = {
+                    "own_baskets": len(mine),
+                    "own_share": len(mine) / n,
+                    **{f"own_in_last_{last}": sum(each < last for each in ago) for last in (3, 5, 10)},
+                    "own_baskets_since_last": min(ago, default=np.nan),
+                    "own_baskets_since_first": max(ago, default=np.nan),
+                    "user_baskets": n,
+                    "user_items": len(own),
+                    "user_basket_size": bought / n,
+                    "item_baskets": sum(r == row for _, r, _ in before),
+                    "item_baskets_28_days": sum(r == row and t >= cut - 28 * DAY for _, r, t in before),
+                    "item_baskets_7_days": sum(r == row and t >= cut - 7 * DAY for _, r, t in before),
+                    "item_users": len({u for u, r, _ in before if r == row}),
+                }
+                assert tuple(expected) == COLUMNS
+                np.testing.assert_allclose(values, np.array(list(expected.values()), np.float32), rtol=1e-6)
+            assert set(own) <= set(table.rows[start:end].tolist())
+            seen += 1
+    assert seen == len(targets)
+
+
+def test_trees_over_counts_learn_what_is_had_again(shop: Protocol) -> None:
+    """More than chance, on targets they were not trained on: the shop's users want the head of their own half."""
+    trees = next(made(baseline, shop) for baseline in BASELINES if baseline.name == "lightgbm-counts")
+    wanted = shop.wanted_sets(shop.test)
+    found = per_target(trees.recommend(shop.test, 5), wanted, 5)["recall@5"].mean()
+    popular = per_target(Popular(Baskets(shop), True).recommend(shop.test, 5), wanted, 5)["recall@5"].mean()
+    assert found > popular
 
 
 @EVERY

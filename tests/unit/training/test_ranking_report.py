@@ -110,6 +110,7 @@ def test_json_has_models_and_the_gain_over_the_best_baseline(result: dict[str, A
         "gp-topfreq",
         "tifu-knn-published",
         "tifu-knn",
+        "lightgbm-counts",
         "item-knn",
         "als",
         "tandem",
