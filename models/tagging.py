@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from models.catalog import Catalog
+from models.labelcounts import LabelCounts
 from models.llm.spans import span_logprob, string_values
 from models.meanings import choice_line
 from models.neutral import neutralize
@@ -36,7 +34,6 @@ KNOWN_FROM: Final = 0.9995
 in last bits."""
 _SHARPNESS: Final = 10.0
 """Weight of a neighbour: exp(_SHARPNESS * (similarity - best similarity))."""
-_PRIOR_ROWS: Final = 5.0
 
 TAG_COLUMNS: Final = (
     "vote_share",
@@ -65,15 +62,6 @@ _ATTRIBUTES: Final = slice(11, 14)
 _LLM_ANSWERED: Final = 15
 _OF_LLM: Final = slice(16, 18)
 _UNNAMED: Final = 0.5
-_TOKEN: Final = re.compile(r"[A-Za-z0-9]+")
-_FILLER: Final = words("a an and as at by for from in is it of on or our that the this to with you your")
-"""Words that two texts share whatever they are about."""
-_COMMON: Final = 0.1
-_COMMON_TEXTS: Final = 20
-_READ: Final = 500
-"""Words in more than this share of a catalog's texts, and in so many of the texts read for that, say nothing either."""
-Span = tuple[str, int, int]
-"""Field of an item (title or text), and where in it words begin and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,135 +71,6 @@ class TagItem:
     title: str
     text: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-class Grouped(NamedTuple):
-    """Label counts by group (a text, an attribute's value): where each group's labels begin [groups + 1], the labels,
-    ascending within a group, how many items carry each, and how many labelled items there are [groups]."""
-
-    starts: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.float64]
-    items: npt.NDArray[np.float64]
-
-
-class TextLabels(NamedTuple):
-    """Of n texts: how many labels the items of each have, these labels and counts one text's after the other's, and how
-    many labelled items each text has [n]."""
-
-    sizes: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.float64]
-    items: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A labelled item that does not count: its labels, its text, its values of the attributes (-1: none)."""
-
-    labels: tuple[int, ...]
-    text: int
-    values: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelCounts:
-    """Label counts per text and per attribute value, over some of a catalog's rows (all, or a training fold).
-
-    ``prior`` [L]: the smoothed share of the items that carry each label. ``several``: whether an item may carry
-    several.
-    """
-
-    by_text: Grouped
-    by_value: Mapping[str, Grouped]
-    prior: npt.NDArray[np.float64]
-    prior_total: float
-    several: bool = False
-    without_rows: tuple[LeftOut, ...] = ()
-    """Items that are counted in the arrays and left out of every answer."""
-
-    @staticmethod
-    def build(catalog: Catalog, rows: npt.NDArray[np.bool_] | None = None) -> LabelCounts:
-        chosen = np.flatnonzero(catalog.labelled if rows is None else catalog.labelled & rows)
-        row, label = catalog.labels_at(chosen)
-        count = np.bincount(label, minlength=len(catalog.labels)) + 1.0
-        # One label an item: shares sum to 1. Several: each is a share of its own, of items that have it or not.
-        total = count.sum() if catalog.several is None else len(chosen) + 2.0
-        groups = {name: (codes, len(catalog.values[name])) for name, codes in catalog.attributes.items()}
-        return LabelCounts(
-            _grouped(catalog.text_of_row, row, label, chosen, len(catalog.texts)),
-            {name: _grouped(codes, row, label, chosen, many) for name, (codes, many) in groups.items()},
-            count / total,
-            float(total),
-            catalog.several is not None,
-        )
-
-    def without(self, catalog: Catalog, row: int) -> LabelCounts:
-        """The counts with one labelled item of the catalog, which must be among the counted, left out as if new.
-
-        The arrays are shared: training leaves out thousands of items one by one, and a copy for each of what a million
-        items have would be terabytes.
-        """
-        labels = tuple(sorted(catalog.labels_of(row)))
-        prior = self.prior * self.prior_total
-        prior[list(labels)] -= 1.0
-        values = {name: int(codes[row]) for name, codes in catalog.attributes.items()}
-        out = LeftOut(labels, int(catalog.text_of_row[row]), values)
-        fewer = self.prior_total - 1.0
-        return LabelCounts(self.by_text, self.by_value, prior / fewer, fewer, self.several, (*self.without_rows, out))
-
-    def of_text(self, text: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-        """Labels of a text's items and how many items carry each."""
-        found = self.of_texts(np.array([text], np.int64))
-        return found.labels, found.counts
-
-    def of_texts(self, texts: npt.NDArray[np.int64]) -> TextLabels:
-        """What the items of these texts [n] carry."""
-        starts, known, many, all_items = self.by_text
-        sizes = starts[texts + 1] - starts[texts]
-        at = np.repeat(starts[texts] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) + np.arange(sizes.sum())
-        labels, counts, items = known[at], many[at], all_items[texts]
-        for out in self.without_rows:
-            for place in np.flatnonzero(texts == out.text).tolist():
-                items[place] -= 1.0
-                first = int(sizes[:place].sum())
-                gone = first + np.searchsorted(labels[first : first + int(sizes[place])], out.labels)
-                counts[gone] -= 1.0
-                empty = gone[counts[gone] == 0]
-                labels, counts = np.delete(labels, empty), np.delete(counts, empty)
-                sizes[place] -= len(empty)
-        return TextLabels(sizes, labels, counts, items)
-
-    def shares(self, attribute: str, value: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Smoothed P(label | attribute value) of each label [n]: towards the prior with the weight of a few rows."""
-        starts, known, counts, items = self.by_value[attribute]
-        window = slice(starts[value], starts[value + 1])
-        found, many, total = known[window], counts[window], items[value]
-        for out in self.without_rows:
-            if out.values[attribute] == value:
-                total -= 1.0
-                many = many.copy()
-                many[np.searchsorted(found, out.labels)] -= 1.0  # to 0: smoothed, that is a label nobody has
-        return np.asarray(_smoothed(found, many, total, labels, self.prior, _PRIOR_ROWS))
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _smoothed(
-    found: npt.NDArray[np.int32],
-    many: npt.NDArray[np.float64],
-    items: float,
-    labels: npt.NDArray[np.int64],
-    prior: npt.NDArray[np.float64],
-    rows: float,
-) -> npt.NDArray[np.float64]:
-    """Compiled: a dozen calls of numpy, made for three attributes, are 0.08 ms of a millisecond."""
-    shares = np.empty(len(labels))
-    total = items + rows
-    for n, label in enumerate(labels):
-        at = np.searchsorted(found, label)
-        count = many[at] if at < len(found) and found[at] == label else 0.0
-        shares[n] = (count + rows * prior[label]) / total
-    return shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,104 +327,8 @@ def vocabulary(labels: tuple[str, ...]) -> Vocabulary:
     return Vocabulary({label: code for code, label in enumerate(labels)})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ItemWords:
-    """Where an item's words (see `models.text.words`) stand: the first place of each, and all places in their order,
-    the title before the text."""
-
-    first: Mapping[str, Span]
-    places: Sequence[tuple[str, Span]]
-
-
-def word_spans(item: TagItem) -> ItemWords:
-    """The places of an item's words."""
-    first: dict[str, Span] = {}
-    places: list[tuple[str, Span]] = []
-    for name, text in (("title", item.title), ("text", item.text)):
-        for match in _TOKEN.finditer(text):
-            span = name, match.start(), match.end()
-            for stem in words(match.group()):
-                places.append((stem, span))
-                first.setdefault(stem, span)
-    return ItemWords(first, places)
-
-
-@lru_cache(maxsize=8)  # of the catalog that is served and its label sets
-def common_words(catalog: Catalog) -> frozenset[str]:
-    """See `filler`. Read again for a catalog that has grown: two milliseconds."""
-    return filler(catalog.texts)
-
-
-def filler(texts: Sequence[str]) -> frozenset[str]:
-    """Words that say nothing of a label: of English, and of phrases that these texts repeat ("National brand").
-
-    Judged by 500 texts that lie evenly among them.
-    """
-    read = [texts[at] for at in np.linspace(0, len(texts) - 1, min(_READ, len(texts)), dtype=np.int64).tolist()]
-    many = Counter(word for text in read for word in words(text))
-    least = max(_COMMON_TEXTS, _COMMON * len(read))
-    return _FILLER | {word for word, count in many.items() if count > least}
-
-
-def evidence_span(
-    spans: ItemWords, stems: frozenset[str], neighbour: str = "", nothing: frozenset[str] = _FILLER
-) -> Span | None:
-    """Where in an item's words (`word_spans`) a label shows: the first word that its name (``stems``) shares.
-
-    Without one, the longest run of words that ``neighbour`` has too: the nearest text that an item of this label has
-    (`Retrieved.label_texts`); in the title where it shares any, else in the text. None where nothing is shared but
-    numbers and words that say ``nothing`` (`filler`).
-    """
-    if shared := [spans.first[stem] for stem in stems if stem in spans.first]:
-        return min(shared, key=lambda span: (span[0] != "title", span[1]))
-    return _longest_run(spans.places, words(neighbour), nothing) if neighbour else None
-
-
-def _longest_run(places: Sequence[tuple[str, Span]], stems: frozenset[str], nothing: frozenset[str]) -> Span | None:
-    """The run of the title's words, or else the text's, all among ``stems``, with most letters; of equals the first.
-
-    Numbers and words that say ``nothing`` neither count nor begin or end a run.
-    """
-    best: Span | None = None
-    most = letters = 0
-    run: Span | None = None
-    for stem, (name, start, end) in places:
-        # A title says what a thing is; texts share phrases of packaging.
-        if best is not None and best[0] != name:
-            break
-        if stem not in stems:
-            run, letters = None, 0
-            continue
-        if stem in nothing or stem.isdigit():
-            continue
-        run = (name, run[1] if run is not None else start, end)
-        letters += end - start
-        if letters > most:
-            best, most = run, letters
-    return best
-
-
 def _code(values: Sequence[str], value: str | None) -> int:
     if value is None:
         return -1
     at = bisect_left(values, value)
     return at if at < len(values) and values[at] == value else -1
-
-
-def _grouped(
-    group_of_row: npt.NDArray[np.int32],
-    row: npt.NDArray[np.int64],
-    label: npt.NDArray[np.int32],
-    items: npt.NDArray[np.int64],
-    groups: int,
-) -> Grouped:
-    """Counts of the pairs (``row``, ``label``) by the row's group, and of the labelled ``items``; -1 is no group."""
-    group = group_of_row[row]
-    known = group >= 0
-    # One number for each pair: sorted ten times as fast as pairs are, which counts where items arrive while serving.
-    labels = int(label.max(initial=-1)) + 1
-    pairs, count = np.unique(group[known].astype(np.int64) * labels + label[known], return_counts=True)
-    starts = np.searchsorted(pairs, np.arange(groups + 1) * labels)
-    there = group_of_row[items]
-    many = np.bincount(there[there >= 0], minlength=groups).astype(np.float64)
-    return Grouped(starts, (pairs % max(1, labels)).astype(np.int32), count.astype(np.float64), many)

@@ -27,6 +27,7 @@ import polars as pl
 from features.workspace import Workspace
 from models import prompts, tagging
 from models.catalog import Catalog
+from models.labelcounts import LabelCounts
 from models.ports import LLMRequest, LLMResult
 from serving.errors import NotReady
 from serving.gateway.cache import CacheConfig, TieredCache, open_store
@@ -112,7 +113,7 @@ def _streams(
     column = items["product_type"] if "product_type" in items.columns else pl.Series(catalog.text_of_row)
     kinds = column.cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64) - 1
     half = rng.random(int(kinds.max()) + 1) < 0.5
-    known = tagging.LabelCounts.build(catalog, ~asked)
+    known = LabelCounts.build(catalog, ~asked)
     streams = []
     for number, side in enumerate((half, ~half)):
         rows = np.flatnonzero(asked & side[kinds])
@@ -130,7 +131,7 @@ def _streams(
 def _requests(
     items: pl.DataFrame,
     catalog: Catalog,
-    known: tagging.LabelCounts,
+    known: LabelCounts,
     drawn: IntArray,
     kinds: IntArray,
 ) -> list[Request]:

@@ -27,8 +27,8 @@ from features.keys import item_keys
 from graph.ports import Fact
 from models import labelset
 from models.index import grown
+from models.labelcounts import LabelCounts
 from models.ports import Embedder, FloatMatrix
-from models.tagging import LabelCounts
 from models.text import catalog_view
 from serving.errors import NotReady
 from serving.factlog import LoggedFact, SqliteFactLog, Told

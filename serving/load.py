@@ -30,12 +30,13 @@ from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch
 from models.guardrail import Guardrail
 from models.index import load_index
+from models.labelcounts import LabelCounts
 from models.policy import TagPolicy
 from models.ports import Embedder
 from models.prompts.registry import PromptRegistry
 from models.ranker import LightGBMRanker
 from models.release import Release
-from models.tagging import TAG_COLUMNS, LabelCounts, TagItem
+from models.tagging import TAG_COLUMNS, TagItem
 from models.values import ValueJudge
 from serving.arrivals import Arrivals
 from serving.config import ServeConfig

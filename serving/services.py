@@ -21,11 +21,11 @@ from graph.properties import PropertyTable
 from models.catalog import Catalog
 from models.coldstart import Demand
 from models.guardrail import Verdict
+from models.labelcounts import LabelCounts
 from models.policy import TagPolicy
 from models.ports import Contribution, Embedder, FloatMatrix, FloatVector
 from models.prompts.registry import Variants
 from models.release import Release
-from models.tagging import LabelCounts
 from models.values import ValueJudge
 from serving.arrivals import Arrivals
 from serving.gateway import Gateway

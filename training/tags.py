@@ -20,10 +20,11 @@ from models import guardrail, labelset, tagging, units
 from models.catalog import Catalog
 from models.certify import least_errorless
 from models.guardrail import Guardrail
+from models.labelcounts import LabelCounts
 from models.policy import EVIDENCE, MANIFEST_KEY, TagConfig
 from models.ports import FloatMatrix, LLMEngine
 from models.prompts import Prompt
-from models.tagging import TAG_COLUMNS, LabelCounts, LLMTags, Retrieved, TagItem
+from models.tagging import TAG_COLUMNS, LLMTags, Retrieved, TagItem
 from models.text import product_view
 from training.acceptance import OTHER, VIEWS, Proposals, certified
 from training.llm import ask_all

@@ -33,9 +33,10 @@ from models.coldstart import Described
 from models.embedder import MiniLMEmbedder
 from models.errors import ArtifactMismatch, PromptTooLong
 from models.index import load_index
+from models.labelcounts import LabelCounts
 from models.ports import LLMEngine, LLMRequest, LLMResult
 from models.prompts import Prompt
-from models.tagging import LabelCounts, Retrieved, TagItem
+from models.tagging import Retrieved, TagItem
 from models.values import ValueJudge, propose, read_values
 from training import cold, tags
 from training.materialize import event_arrays, load_events

@@ -17,6 +17,7 @@ from models.prompts import Prompt
 from models.tagging import LLMTags, Retrieved, TagItem
 from models.text import product_view
 from models.values import LLMValues
+from models.wordspans import common_words, evidence_span, word_spans
 from serving.clock import RequestClock
 from serving.errors import BudgetExceeded, InvalidRequest
 from serving.gateway.ports import Ask, usage_of
@@ -141,13 +142,13 @@ def _proposed(
     order: list[int],
     reasons: list[tuple[Contribution, ...]],
 ) -> list[ProposedTag]:
-    stems, spans = tagger.catalog.stems, tagging.word_spans(found.item)
-    nothing = tagging.common_words(tagger.catalog)
+    stems, spans = tagger.catalog.stems, word_spans(found.item)
+    nothing = common_words(tagger.catalog)
     tags = []
     for at, why in zip(order, reasons):
         label, decision = considered.labels[at], decisions[at]
         logprob = llm.logprobs[llm.labels.index(label)] if llm and label in llm.labels else None
-        span = tagging.evidence_span(spans, frozenset().union(*stems[label]), found.label_texts.get(label, ""), nothing)
+        span = evidence_span(spans, frozenset().union(*stems[label]), found.label_texts.get(label, ""), nothing)
         text = ""
         if span is not None:
             text = (found.item.title if span[0] == "title" else found.item.text)[span[1] : span[2]]

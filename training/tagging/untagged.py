@@ -26,8 +26,9 @@ from models.certify import POOLED, Bound, Certificate, CertifyConfig, certify
 from models.guardrail import Verdict
 from models.policy import TagConfig, Warrant
 from models.ports import Embedder
-from models.tagging import TagItem, evidence_span, filler, word_spans
+from models.tagging import TagItem
 from models.text import catalog_view, readable, words
+from models.wordspans import evidence_span, filler, word_spans
 from training.tagging import tagger
 from training.tagging.kinds import Kinds, Progress, kinds_of_catalog
 from training.tagging.run import graph_view
@@ -48,7 +49,7 @@ class UntaggedItem:
     """A product's tag: that of its kind, unless the graph objects to it on this product.
 
     ``row``: counts such products from 0. ``evidence``: where in the product's own words the tag shows (see
-    `models.tagging.evidence_span`), None where it does not; ``warrant`` is None where the graph's veto decided, and
+    `models.wordspans.evidence_span`), None where it does not; ``warrant`` is None where the graph's veto decided, and
     ``facts`` are the graph's proofs.
     """
 

@@ -14,9 +14,11 @@ from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.errors import ArtifactMismatch
 from models.index import create_index, grown, load_index
+from models.labelcounts import LabelCounts
 from models.ports import LLMResult, Token
-from models.tagging import TAG_COLUMNS, LabelCounts, LLMTags, TagItem
+from models.tagging import TAG_COLUMNS, LLMTags, TagItem
 from models.text import words
+from models.wordspans import evidence_span, word_spans
 from tests.fakes import FakeEmbedder
 
 ITEMS = pl.DataFrame(
@@ -214,12 +216,12 @@ def test_the_prompt_offers_the_candidates_and_nothing_else_can_be_said(catalog: 
 
 def test_evidence_span_points_at_the_word() -> None:
     item = TagItem("Fine sliced Cheeses", text="")
-    spans = tagging.word_spans(item)
-    span = tagging.evidence_span(spans, words("CHEESE"))
+    spans = word_spans(item)
+    span = evidence_span(spans, words("CHEESE"))
     assert span is not None
     field, start, end = span
     assert (field, item.title[start:end]) == ("title", "Cheeses")
-    assert tagging.evidence_span(spans, words("WINE")) is None
+    assert evidence_span(spans, words("WINE")) is None
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from models import prompts, tagging
 from models.catalog import Catalog
 from models.index import create_index
-from models.tagging import EXAMPLES, Example, LabelCounts, Retrieved, TagItem
+from models.labelcounts import LabelCounts
+from models.tagging import EXAMPLES, Example, Retrieved, TagItem
 from models.text import words
+from models.wordspans import common_words, evidence_span, filler, word_spans
 from tests.fakes import FakeEmbedder
 
 ITEMS = pl.DataFrame(
@@ -129,7 +131,7 @@ def test_a_version_without_examples_is_asked_as_it_was(catalog: Catalog) -> None
 
 
 def shown(item: TagItem, name: str, neighbour: str) -> tuple[str, str] | None:
-    span = tagging.evidence_span(tagging.word_spans(item), words(name), neighbour)
+    span = evidence_span(word_spans(item), words(name), neighbour)
     return None if span is None else (span[0], (item.title if span[0] == "title" else item.text)[span[1] : span[2]])
 
 
@@ -161,32 +163,32 @@ def test_a_word_of_the_name_goes_before_the_neighbours() -> None:
 
 def test_phrases_that_a_catalog_repeats_are_no_evidence() -> None:
     texts = [f"Thing {number}. National brand" for number in range(300)] + [f"Nut bar {n}" for n in range(25)]
-    nothing = tagging.filler(texts)
+    nothing = filler(texts)
     assert {"national", "brand", "thing", "and"} <= nothing
     assert not {"nut", "bar"} & nothing
-    spans = tagging.word_spans(TagItem("Premium", "National brand. Nut free"))
-    assert tagging.evidence_span(spans, words("SNACKS"), "Nut bar. National brand", nothing) == ("text", 16, 19)
-    assert tagging.evidence_span(spans, words("SNACKS"), "Thing. National brand", nothing) is None
+    spans = word_spans(TagItem("Premium", "National brand. Nut free"))
+    assert evidence_span(spans, words("SNACKS"), "Nut bar. National brand", nothing) == ("text", 16, 19)
+    assert evidence_span(spans, words("SNACKS"), "Thing. National brand", nothing) is None
     # A label's own name is evidence, however common.
-    assert tagging.evidence_span(spans, words("BRAND GOODS"), "", nothing) == ("text", 9, 14)
+    assert evidence_span(spans, words("BRAND GOODS"), "", nothing) == ("text", 9, 14)
 
 
 @pytest.mark.parametrize("many", [0, 1, 19])
 def test_of_a_few_texts_none_repeats_anything(many: int) -> None:
-    assert tagging.filler(["Nut bar"] * many) == tagging.filler([])
-    assert tagging.filler(["Nut bar"] * 21) - tagging.filler([]) == {"nut", "bar"}
+    assert filler(["Nut bar"] * many) == filler([])
+    assert filler(["Nut bar"] * 21) - filler([]) == {"nut", "bar"}
 
 
 def test_common_words_are_those_of_the_catalog_at_hand(catalog: Catalog) -> None:
-    assert tagging.common_words(catalog) == tagging.filler(catalog.texts)
+    assert common_words(catalog) == filler(catalog.texts)
     repeated = (
         ITEMS.head(1)
         .join(pl.DataFrame({"number": range(40)}), how="cross")
         .with_columns(item_id=pl.format("n{}", "number"), title=pl.format("Own label {}", "number"))
     )
     other = Catalog.build(repeated.drop("number"), "category", ["category"], EMBEDDER, create_index)
-    assert {"own", "label"} <= tagging.common_words(other)
-    assert tagging.common_words(catalog) == tagging.filler(catalog.texts)
+    assert {"own", "label"} <= common_words(other)
+    assert common_words(catalog) == filler(catalog.texts)
 
 
 WORDS = st.lists(st.sampled_from(["salted", "peanuts", "and", "12", "oz", "the", "roast", "Bars"]), max_size=12)

@@ -17,9 +17,10 @@ from models.catalog import Catalog
 from models.certify import POOLED, CertifyConfig, certify
 from models.errors import ArtifactMismatch, InvalidVocabulary
 from models.index import create_index, grown, load_index
+from models.labelcounts import LabelCounts
 from models.policy import start_of
 from models.several import Several
-from models.tagging import LabelCounts, TagItem
+from models.tagging import TagItem
 from models.vocabulary import Label, Vocabulary
 from tests.fakes import FakeEmbedder
 

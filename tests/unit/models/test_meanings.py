@@ -15,8 +15,9 @@ from models import coldstart, meanings, prompts, tagging
 from models.catalog import Catalog
 from models.errors import InvalidVocabulary
 from models.index import create_index, grown, load_index
+from models.labelcounts import LabelCounts
 from models.meanings import Meaning, choice_line, meanings_of, read_labels
-from models.tagging import TAG_COLUMNS, LabelCounts, TagItem
+from models.tagging import TAG_COLUMNS, TagItem
 from models.vocabulary import Label, Vocabulary
 from tests.fakes import FakeEmbedder
 

@@ -18,11 +18,12 @@ from models.attributes import Attribute
 from models.catalog import Catalog
 from models.certify import CertifyConfig
 from models.index import create_index
+from models.labelcounts import LabelCounts
 from models.llm.tokenization import prompt_tokens
 from models.neutral import neutralize
 from models.ports import LLMRequest, LLMResult
 from models.prompts.registry import NAMES
-from models.tagging import Example, LabelCounts, TagItem
+from models.tagging import Example, TagItem
 from models.values import read_values, unlearned
 from serving.gateway.ports import Ask
 from serving.gateway.validate import mend, problem_of, repair_request
