@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # a command's own output may be JSON
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # JSONConstraint implements the logits processor interface of V1
 }
 _ENDING_S = 10.0
@@ -125,6 +126,9 @@ class VLLMEngine:
             return
         self._closed = True
         await self._engine.abort(list(self._running))
+        # It would take the end of its process, which shutdown brings about, for a failure, and log a traceback.
+        if (handler := self._engine.output_handler) is not None:
+            handler.cancel()
         await asyncio.to_thread(self._engine.shutdown)
         await asyncio.to_thread(_end, self._processes)
         self._engine = None  # its finalizer needs modules that are gone when the interpreter ends

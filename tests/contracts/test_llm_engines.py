@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging.handlers
 import math
 import multiprocessing
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -282,8 +284,15 @@ class TestVLLM(ClosingContract, FirstTokenContract, LocalContract):
         started = {child.pid for child in multiprocessing.active_children()}
         tree = started | {child for pid in started if pid for child in _children(pid)}
         assert len(tree) == 2, "EngineCore and its worker"
+        logger, told = logging.getLogger("vllm"), logging.handlers.BufferingHandler(100)
+        streams = [one.stream for one in logger.handlers if isinstance(one, logging.StreamHandler)]
+        assert sys.stderr in streams
+        assert sys.stdout not in streams
+        logger.addHandler(told)
         await super().test_closing_fails_what_runs_and_what_comes(engine)
+        logger.removeHandler(told)
         assert [pid for pid in tree if pid and _lives(pid)] == []
+        assert [record.getMessage() for record in told.buffer] == [], "an end that was asked for is no failure"
 
 
 def _lives(pid: int) -> bool:
