@@ -46,7 +46,7 @@ _SEED: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class CountTreesConfig:
-    """``leaves`` a tree, rows a leaf holds at least, and ``trees``; the rest is LightGBM's own default."""
+    """``leaves`` a tree, rows a leaf holds at least, ``trees``; the rest but the bins is LightGBM's own default."""
 
     leaves: int = 31
     min_leaf: int = 20
@@ -153,7 +153,7 @@ def count_tables(baskets: Baskets, targets: Targets, since: IntArray | None) -> 
         known = int(cut)
         ever += _count(baskets, fresh)
         users += _count(baskets, fresh[first[fresh]])
-        month, week = (_count(baskets, baskets.window(int(cut) - days * DAY, int(cut))) for days in (28, 7))
+        month, week = (_count(baskets, baskets.window(int(cut) - days * DAY, int(cut))) for days in (_LATELY, 7))
         which = np.flatnonzero((group == number) & (np.diff(bounds) > 0))
         if len(which):
             mine = np.concatenate([pair[bounds[one] : bounds[one + 1]] for one in which])
