@@ -58,7 +58,7 @@ class ContextConfig(BaseModel):
     days: float = Field(default=7.0, gt=0)
     """Days after which a context is deleted."""
     most: int = Field(default=50_000, ge=1)
-    """Contexts kept; the oldest make room. About 3 kB each."""
+    """Contexts kept; the oldest make room, at least once in 500 written. About 3 kB each."""
     queue: int = Field(default=2_000, ge=1)
     """Contexts that may wait for the disk; what comes then is dropped and counted (tandem_observer_dropped_total)."""
 

@@ -269,10 +269,13 @@ def test_contexts_are_deleted_for_their_age_and_their_number(tmp_path: Path) -> 
         with sqlite3.connect(path) as db:
             return [row[0] for row in db.execute("SELECT request_id FROM contexts ORDER BY seq")]
 
-    for number in range(600):
+    for number in range(1_500):
         kept.rendered(ask(request_id=f"old-{number}"), "default", LLMRequest("s", "u", 1))
     kept.flush()
-    assert ids() == [f"old-{number}" for number in range(580, 600)]
+    # What the thread takes at once is its own affair, so where it last swept is, too: within 500 of the end.
+    left = ids()
+    assert 20 <= len(left) < 20 + 500
+    assert left == [f"old-{number}" for number in range(1_500 - len(left), 1_500)]
     clock.now += 86_401
     for number in range(500):
         kept.rendered(ask(request_id="new"), "default", LLMRequest("s", "u", 1))
