@@ -37,6 +37,7 @@ def recommend(
     avoid: Annotated[list[str] | None, typer.Option(help="Property or category no item may have; repeatable.")] = None,
     require: Annotated[list[str] | None, typer.Option(help="Property or category every item must have.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Only items the user has not had.")] = False,
+    place: Annotated[str, typer.Option(help="The store, branch or channel the user is at.")] = "",
     deadline_ms: Annotated[int, typer.Option(help="Time to answer in; 0 takes the service's default.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     target: TargetOption = DEFAULT_TARGET,
@@ -59,6 +60,7 @@ def recommend(
         deadline_ms=deadline_ms,
         explain=True,
         new_only=new,
+        place=place,
     )
     with connected(workspace, target) as client:
         show_reply(client.recommend(request), render.recommendation, as_json)

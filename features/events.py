@@ -14,7 +14,7 @@ import polars as pl
 
 from features.errors import InvalidEvent, StoreUnavailable
 from features.history import EVENT_KINDS, History
-from features.keys import KeyArray, item_keys
+from features.keys import KeyArray, item_keys, place_keys
 from features.ports import Event, OnlineStore
 from features.sqlitefile import SqliteFile
 
@@ -28,12 +28,16 @@ CREATE TABLE IF NOT EXISTS events (
     value REAL NOT NULL,
     timestamp INTEGER NOT NULL,
     session_id TEXT NOT NULL,
+    place TEXT NOT NULL DEFAULT '',
+    price REAL NOT NULL DEFAULT 0,
     pushed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, seq);
 CREATE INDEX IF NOT EXISTS events_unpushed ON events (user_id) WHERE pushed = 0;
 """
-_COLUMNS = "event_id, user_id, item_id, kind, value, timestamp, session_id"
+_COLUMNS = "event_id, user_id, item_id, kind, value, timestamp, session_id, place, price"
+_ADDED = {"place": "TEXT NOT NULL DEFAULT ''", "price": "REAL NOT NULL DEFAULT 0"}
+"""Columns that logs of earlier versions lack."""
 _MANY = 500
 """Placeholders per statement, below SQLite's limit on every build."""
 _LAST_TIME = 253_402_300_799
@@ -51,6 +55,11 @@ class SqliteEventLog:
         self._file = SqliteFile(path, _SCHEMA, "event log")
         self._db = self._file.db
         self._guard = self._file.guard
+        with self._file.transaction(), self._guard():
+            there = {row[1] for row in self._db.execute("PRAGMA table_info(events)")}
+            for name, declared in _ADDED.items():
+                if name not in there:
+                    self._db.execute(f"ALTER TABLE events ADD COLUMN {name} {declared}")
         self.transaction = self._file.transaction
         """Hold the log's write lock, across processes; everything inside is kept or nothing is."""
 
@@ -68,8 +77,11 @@ class SqliteEventLog:
         with self._guard():
             before = self._db.total_changes
             self._db.executemany(
-                f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
-                [(e.event_id, e.user_id, e.item_id, e.kind, e.value, e.timestamp, e.session_id) for e in events],
+                f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
+                [
+                    (e.event_id, e.user_id, e.item_id, e.kind, e.value, e.timestamp, e.session_id, e.place, e.price)
+                    for e in events
+                ],
             )
             return self._db.total_changes - before
 
@@ -121,6 +133,8 @@ class SqliteEventLog:
             "value": pl.Float64,
             "time": pl.Int64,
             "session_id": pl.String,
+            "place": pl.String,
+            "price": pl.Float64,
         }
         frame = pl.DataFrame(rows, schema=schema, orient="row")
         return frame.with_columns(
@@ -184,6 +198,8 @@ def _check(event: Event) -> None:
         raise InvalidEvent(f"event {event.event_id!r} has kind {event.kind!r}; use one of {', '.join(EVENT_KINDS)}")
     if not math.isfinite(event.value):
         raise InvalidEvent(f"event {event.event_id!r} has value {event.value!r}; give a finite number, such as 1")
+    if not (math.isfinite(event.price) and event.price >= 0):
+        raise InvalidEvent(f"event {event.event_id!r} has price {event.price!r}; give a finite one of 0 or more")
     if not 0 <= event.timestamp <= _LAST_TIME:
         raise InvalidEvent(f"event {event.event_id!r} has timestamp {event.timestamp}; give seconds since 1970")
 
@@ -205,6 +221,8 @@ def history_of(events: Sequence[Event]) -> History:
             session_keys([event.session_id for event in events]),
             np.array([EVENT_KINDS.index(event.kind) for event in events], np.uint8),
             np.array([event.value for event in events], np.float32),
+            place_keys([event.place for event in events]),
+            np.array([event.price or math.nan for event in events], np.float32),
         )
     )
 

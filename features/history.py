@@ -24,7 +24,8 @@ MAX_EVENTS: Final = 4096
 """Most recent events kept per user; of older ones only the items stay (and all in the log and the training data)."""
 
 _HEADER = struct.Struct("<4sII")
-_MAGIC = b"TUH2"
+_MAGIC = b"TUH3"
+_EVENT_BYTES: Final = 41
 
 
 _NO_KEYS: Final = np.empty(0, np.int64)
@@ -36,7 +37,9 @@ class History:
     """Events in order of (time, session, arrival).
 
     ``item``: item keys int64 [n]. ``time``: seconds since 1970, int64 [n]. ``session``: key of the basket or visit,
-    int64 [n]. ``kind``: position in EVENT_KINDS, uint8 [n]. ``value``: quantity or rating, float32 [n].
+    int64 [n]. ``kind``: position in EVENT_KINDS, uint8 [n]. ``value``: quantity or rating, float32 [n]. ``place``: key
+    of the store, branch or channel, int64 [n], NOWHERE where not told. ``price``: of one unit, float32 [n], NaN where
+    not told.
     ``forgotten``: distinct keys of the items of events that had to leave, ascending, int64 [f]; ``forgotten_kinds``
     uint8 [f]: a bit for each kind of those events. A film seen long ago is seen for good.
     """
@@ -46,6 +49,8 @@ class History:
     session: npt.NDArray[np.int64]
     kind: npt.NDArray[np.uint8]
     value: npt.NDArray[np.float32]
+    place: KeyArray
+    price: npt.NDArray[np.float32]
     forgotten: KeyArray = field(default_factory=lambda: _NO_KEYS)
     forgotten_kinds: npt.NDArray[np.uint8] = field(default_factory=lambda: _NO_KINDS)
 
@@ -59,6 +64,8 @@ class History:
             np.empty(0, np.int64),
             np.empty(0, np.int64),
             np.empty(0, np.uint8),
+            np.empty(0, np.float32),
+            np.empty(0, np.int64),
             np.empty(0, np.float32),
         )
 
@@ -75,6 +82,8 @@ class History:
             self.session[window],
             self.kind[window],
             self.value[window],
+            self.place[window],
+            self.price[window],
             *self._forgetting((self.item[:start], _bit(self.kind[:start]))),
         )
 
@@ -91,6 +100,8 @@ class History:
             session[order],
             kind[order],
             np.concatenate((self.value, other.value))[order],
+            np.concatenate((self.place, other.place))[order],
+            np.concatenate((self.price, other.price))[order],
             *self._forgetting((item[left], _bit(kind[left])), (other.forgotten, other.forgotten_kinds)),
         )
 
@@ -112,7 +123,9 @@ class History:
                 self.item.astype("<i8", copy=False).tobytes(),
                 self.time.astype("<i8", copy=False).tobytes(),
                 self.session.astype("<i8", copy=False).tobytes(),
+                self.place.astype("<i8", copy=False).tobytes(),
                 self.value.astype("<f4", copy=False).tobytes(),
+                self.price.astype("<f4", copy=False).tobytes(),
                 self.kind.tobytes(),
                 self.forgotten.astype("<i8", copy=False).tobytes(),
                 self.forgotten_kinds.tobytes(),
@@ -125,7 +138,7 @@ class History:
         if not blob:
             return History.empty()
         magic, n, f = _HEADER.unpack_from(blob) if len(blob) >= _HEADER.size else (b"", 0, 0)
-        if magic != _MAGIC or len(blob) != _HEADER.size + n * 29 + f * 9:
+        if magic != _MAGIC or len(blob) != _HEADER.size + n * _EVENT_BYTES + f * 9:
             raise SchemaMismatch(
                 f"a stored user history starts with {blob[:4]!r} and has {len(blob)} bytes; this code reads "
                 f"{_MAGIC!r}. Run tandem train again to materialize the features"
@@ -134,11 +147,13 @@ class History:
         item = np.frombuffer(blob, "<i8", n, offset)
         time = np.frombuffer(blob, "<i8", n, offset + 8 * n)
         session = np.frombuffer(blob, "<i8", n, offset + 16 * n)
-        value = np.frombuffer(blob, "<f4", n, offset + 24 * n)
-        kind = np.frombuffer(blob, np.uint8, n, offset + 28 * n)
-        forgotten = np.frombuffer(blob, "<i8", f, offset + 29 * n)
-        bits = np.frombuffer(blob, np.uint8, f, offset + 29 * n + 8 * f)
-        return History(item, time, session, kind, value, forgotten, bits)
+        place = np.frombuffer(blob, "<i8", n, offset + 24 * n)
+        value = np.frombuffer(blob, "<f4", n, offset + 32 * n)
+        price = np.frombuffer(blob, "<f4", n, offset + 36 * n)
+        kind = np.frombuffer(blob, np.uint8, n, offset + 40 * n)
+        forgotten = np.frombuffer(blob, "<i8", f, offset + _EVENT_BYTES * n)
+        bits = np.frombuffer(blob, np.uint8, f, offset + _EVENT_BYTES * n + 8 * f)
+        return History(item, time, session, kind, value, place, price, forgotten, bits)
 
 
 def _bit(kind: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -24,6 +24,8 @@ from features.errors import SchemaMismatch
 from features.history import EVENT_KINDS
 from features.itemtags import ItemTags
 from features.keys import KeyArray, item_keys
+from features.places import FIELDS as PLACE_FIELDS
+from features.places import Here, PlaceActivity, PlaceDay
 from features.repurchase import Repurchase
 from features.schema import ITEM_STATS, schema_hash
 from features.statistics import DAY, Activity
@@ -45,6 +47,7 @@ class _Day:
     statistics: npt.NDArray[np.float32]
     popular: npt.NDArray[np.int64]
     trends: npt.NDArray[np.float32]
+    places: PlaceDay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +59,7 @@ class ItemTable:
     events by item and day. ``repurchase``: how soon items are had again. ``neighbours`` int32 [n, m] and
     ``similarity`` float32 [n, m]: items bought together with the item, -1 padded. ``tags``: see `features.itemtags`;
     none unless training was told to read published ones. ``had_by``: kinds of event that make an item had, purchases
-    where the data has any: who looked at a film has not seen it.
+    where the data has any: who looked at a film has not seen it. ``places``: events by place and day, and prices.
     """
 
     version: str
@@ -75,6 +78,7 @@ class ItemTable:
     titles: tuple[str, ...]
     tags: ItemTags
     had_by: tuple[str, ...]
+    places: PlaceActivity
     _days: dict[int, _Day] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -119,7 +123,9 @@ class ItemTable:
         found = self._days.get(number)
         if found is None:
             statistics = self.activity.at(number, len(self))
-            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
+            repurchase = self.repurchase
+            places = self.places.at(number, len(self), repurchase.kind, len(repurchase.hazard))
+            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics), places)
             # Of several threads that get here at once each may compute the day; all find the same.
             for old in list(self._days)[: 1 - DAYS_KEPT]:
                 self._days.pop(old, None)
@@ -129,6 +135,15 @@ class ItemTable:
     def kind_trends(self, now: int) -> npt.NDArray[np.float32]:
         """k_trend_day and k_trend_week of every item's kind [n, 2]. Shared: read only."""
         return self._day(now).trends
+
+    def prices(self, now: int) -> PlaceDay:
+        """What items cost when the day (UTC) of ``now`` began. Shared: read only."""
+        return self._day(now).places
+
+    def here(self, now: int, place: int) -> Here | None:
+        """What was known of a place by its key (`features.keys.place_keys`) when that day began; None for one where
+        nothing was ever sold."""
+        return self.places.here(self._day(now).places, place)
 
     def _kind_trends(self, statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         kind, kinds = self.repurchase.kind, len(self.repurchase.hazard)
@@ -166,6 +181,7 @@ class ItemTable:
         group_values: Sequence[Sequence[str]] | None = None,
         tags: ItemTags | None = None,
         had_by: Sequence[str] = EVENT_KINDS,
+        places: PlaceActivity | None = None,
     ) -> ItemTable:
         """Without ``repurchase`` nothing is expected to be had again; see `kinds` for what it is fitted on.
 
@@ -208,6 +224,7 @@ class ItemTable:
             titles=tuple(frame["title"].to_list()),
             tags=tags or ItemTags.none(len(frame)),
             had_by=tuple(had_by),
+            places=places or PlaceActivity.none(),
         )
 
     def extended(self, frame: pl.DataFrame) -> ItemTable:
@@ -239,6 +256,7 @@ class ItemTable:
             group_values=values,
             tags=self.tags.extended(more),
             had_by=self.had_by,
+            places=self.places,
         )
         # A new kind has no hazard of its own: its row is that of all kinds, the last one.
         own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
@@ -263,6 +281,7 @@ class ItemTable:
             **self.activity.arrays(),
             **{name: getattr(self.repurchase, name) for name in _REPURCHASE},
             **{f"tag_{name}": values for name, values in self.tags.arrays().items()},
+            **{f"place_{name}": values for name, values in self.places.arrays().items()},
         }
         for name, values in arrays.items():
             np.save(temporary / f"{name}.npy", values, allow_pickle=False)
@@ -304,6 +323,7 @@ class ItemTable:
                     *_ACTIVITY,
                     *_REPURCHASE,
                     *(f"tag_{name}" for name in itemtags.FIELDS),
+                    *(f"place_{name}" for name in PLACE_FIELDS),
                 )
             }
             frame = pl.read_parquet(folder / "items.parquet")
@@ -319,6 +339,7 @@ class ItemTable:
                 meta["group_values"],
                 ItemTags.of({name.removeprefix("tag_"): array[name] for name in _TAGS}),
                 meta["had_by"],
+                PlaceActivity(**{name: array[f"place_{name}"] for name in PLACE_FIELDS}),
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error

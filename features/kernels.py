@@ -25,7 +25,8 @@ EXPECTED_SESSIONS = 150
 WEIGHT, SESSIONS, FIRST, LAST, PREVIOUS, LAST_SESSION = 0, 1, 2, 3, 4, 5
 DECAY_14D, DECAY_60D, FAST, SLOW, RECENT_3, RECENT_5 = 6, 7, 8, 9, 10, 11
 VALUE_LAST, VALUE_SUM, EVENTS, EXPECTED, MOMENT, HOUR, HAZARD, AGAIN = 12, 13, 14, 15, 16, 17, 18, 19
-OWN_COLUMNS = 20
+HERE, LAST_HERE, PRICE_SUM, PRICED = 20, 21, 22, 23
+OWN_COLUMNS = 24
 
 # Columns of what they say of each group of items.
 G_WEIGHT, G_SESSIONS, G_FIRST, G_LAST, G_RECENT = 0, 1, 2, 3, 4
@@ -33,7 +34,8 @@ GROUP_COLUMNS = 5
 
 # What they say of the user.
 U_SESSIONS, U_ITEMS, U_SIZE, U_LAST_SIZE, U_MOMENT_SIZE, U_SINCE, U_GAP, U_REPEAT = 0, 1, 2, 3, 4, 5, 6, 7
-USER_COLUMNS = 8
+U_HERE, U_HERE_SIZE = 8, 9
+USER_COLUMNS = 10
 
 
 @njit(cache=True, nogil=True)
@@ -128,10 +130,29 @@ def number_codes(code):
 
 
 @njit(cache=True, nogil=True)
-def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor, hazard, bin_of_day, mean_size):
+def sum_up(
+    code,
+    time,
+    first,
+    walk,
+    starts,
+    weight,
+    value,
+    places,
+    price,
+    m,
+    now,
+    place,
+    kind,
+    factor,
+    hazard,
+    bin_of_day,
+    mean_size,
+):
     """What a user's events [n] say at ``now``: of each item [m, OWN_COLUMNS] and of the user [USER_COLUMNS].
 
-    ``code``, ``first``, ``walk``, ``starts``: as from the functions above. ``kind``, ``factor`` [m]: see
+    ``code``, ``first``, ``walk``, ``starts``: as from the functions above. ``places`` [n]: keys; ``place``: the one
+    that is asked for. ``price`` [n]: logs, NaN where not told. ``kind``, ``factor`` [m]: see
     `features.repurchase.Repurchase`, of the user's items.
     """
     n, sessions = len(code), len(first)
@@ -143,6 +164,7 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
     for item in range(m):
         own[item, FIRST], own[item, PREVIOUS] = np.nan, np.nan
         own[item, LAST_SESSION] = -1
+        own[item, LAST_HERE] = np.nan
     decay_14d, decay_60d = 0.0, 0.0
     for event in range(n):
         # Events of a basket share their time: powers are dear.
@@ -155,6 +177,9 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
         row[DECAY_60D] += weight[event] * decay_60d
         row[VALUE_LAST] = value[event]
         row[VALUE_SUM] += value[event]
+        if not math.isnan(price[event]):
+            row[PRICE_SUM] += price[event]
+            row[PRICED] += 1.0
         if row[EVENTS] == 0.0:
             row[FIRST] = time[event]
         row[EVENTS] += 1.0
@@ -168,6 +193,8 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
     since = (now - time[first[sessions - 1]]) / DAY
     moment, near = np.empty(sessions), np.empty(sessions)
     all_moments, all_near, moment_size = 0.0, 0.0, 0.0
+    fresh, here = np.empty(sessions), np.zeros(sessions, np.bool_)
+    all_fresh, fresh_here, sessions_here, events_here = 0.0, 0.0, 0.0, 0.0
     for s in range(sessions):
         at = time[first[s]]
         apart = abs((at % 86400) / 3600.0 - hour)
@@ -178,14 +205,22 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
         if s:
             gap = (at - time[first[s - 1]]) / DAY
             pause = math.exp(-abs(math.log((gap + 0.3) / (since + 0.3))))
-        moment[s] = near[s] * alike * pause * 2.0 ** (-(now - at) / DAY / 60.0)
+        fresh[s] = 2.0 ** (-(now - at) / DAY / 60.0)
+        moment[s] = near[s] * alike * pause * fresh[s]
         all_moments += moment[s]
         all_near += near[s]
         moment_size += moment[s] * size[s]
+        all_fresh += fresh[s]
+        if places[first[s]] == place:
+            here[s] = True
+            fresh_here += fresh[s]
+            sessions_here += 1.0
+            events_here += size[s]
 
     # In order of first appearance, so that the inner loop, sessions times items, runs through memory.
     place, had = np.full(m, -1, np.int64), np.empty(m, np.int64)
     latest, expected, pace = np.empty(m), np.zeros(m), np.empty((m, hazard.shape[1]))
+    everywhere = np.zeros(m)
     count, longest = 0, len(bin_of_day) - 1
     for s in range(sessions):
         at = float(time[first[s]])
@@ -219,6 +254,10 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
                 row[RECENT_5] += 1.0
             row[MOMENT] += moment[s]
             row[HOUR] += near[s]
+            everywhere[item] += fresh[s]
+            if here[s]:
+                row[HERE] += fresh[s]
+                row[LAST_HERE] = at
             latest[position] = at
     for position in range(count):
         item = had[position]
@@ -229,6 +268,8 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
         row[AGAIN] = row[HAZARD] * (row[SESSIONS] - 1.0 + factor[item]) / (row[EXPECTED] + 1.0)
         row[MOMENT] /= max(all_moments, 1e-300)
         row[HOUR] /= max(all_near, 1e-300)
+        # A place seldom visited says little: one session everywhere is added to those here.
+        row[HERE] = (row[HERE] + everywhere[item] / max(all_fresh, 1e-300)) / (fresh_here + 1.0)
         row[PREVIOUS] = (latest[position] - row[PREVIOUS]) / DAY
     user[U_SIZE] = n / sessions
     user[U_LAST_SIZE] = size[sessions - 1]
@@ -237,6 +278,9 @@ def sum_up(code, time, first, walk, starts, weight, value, m, now, kind, factor,
     if sessions > 1:
         user[U_GAP] = (time[first[sessions - 1]] - time[first[0]]) / DAY / (sessions - 1)
     user[U_REPEAT] = 1.0 - m / n
+    user[U_HERE] = sessions_here / sessions
+    if sessions_here:
+        user[U_HERE_SIZE] = events_here / sessions_here
     return own, user
 
 
@@ -281,7 +325,10 @@ def summarize(
     session,
     weight,
     value,
+    places,
+    price,
     now,
+    place,
     table_keys,
     table_rows,
     groups,
@@ -294,8 +341,8 @@ def summarize(
 ):
     """All of a `features.transforms.Profile` from a user's events [n] in one call; ``order`` sorts ``item``.
 
-    ``table_keys`` ascending and ``table_rows``: the catalog's keys and their rows; ``groups`` [items, 3], ``kind_of``
-    and ``factor_of`` [items]: what is known of its items.
+    ``places``, ``price``, ``place``: see `sum_up`. ``table_keys`` ascending and ``table_rows``: the catalog's keys and
+    their rows; ``groups`` [items, 3], ``kind_of`` and ``factor_of`` [items]: what is known of its items.
     """
     keys, code = number_items(item, order)
     _, first, walk, starts = number_sessions(session)
@@ -325,7 +372,23 @@ def summarize(
             rows[at], kind[at] = -1, len(hazard) - 1
             low = min(low, max(len(table_keys) - 1, 0))
     own, user = sum_up(
-        code, time, first, walk, starts, weight, value, m, now, kind, factor, hazard, bin_of_day, mean_size
+        code,
+        time,
+        first,
+        walk,
+        starts,
+        weight,
+        value,
+        places,
+        price,
+        m,
+        now,
+        place,
+        kind,
+        factor,
+        hazard,
+        bin_of_day,
+        mean_size,
     )
     kinds, kind_of_item = number_codes(kind)
     kind_code = np.empty(len(code), np.int64)
@@ -340,8 +403,11 @@ def summarize(
         starts,
         weight,
         value,
+        places,
+        price,
         g,
         now,
+        place,
         kinds,
         np.ones(g),
         kind_hazard,
@@ -466,14 +532,23 @@ def fill(
     hour_lift,
     gap_lift,
     session_size,
+    today,
+    told,
+    usual,
+    recent,
+    here_rows,
+    here_last,
+    here_price,
+    here_kinds,
 ):
     """Write the ranking matrix [c, columns] of the candidates ``rows`` [c].
 
-    ``places``: first columns of the user-item part, the three affinity slots, the statistics, the kinds' part and the
-    clock's. ``hour_at``, ``gap``: buckets of the hour and of the time since the session before, -1 for none. The rest:
-    a Profile and an ItemTable.
+    ``places``: first columns of the user-item part, the three affinity slots, the statistics, the kinds' part, the
+    clock's and the prices'. ``hour_at``, ``gap``: buckets of the hour and of the time since the session before, -1 for
+    none. ``today``: days since 1970; ``told``: whether a place was; ``usual`` to ``here_kinds``: see
+    `features.places`. The rest: a Profile and an ItemTable.
     """
-    at_user, at_first, at_second, at_third, at_statistics, at_kinds, at_clock = places
+    at_user, at_first, at_second, at_third, at_statistics, at_kinds, at_clock, at_prices = places
     at_slots = (at_first, at_second, at_third)
     hour, weekday = (now % 86_400) // 3_600, (now // 86_400 + 3) % 7
     nothing = np.zeros(OWN_COLUMNS)
@@ -506,3 +581,22 @@ def fill(
         out[at_kinds + 7] = trends[row, 1]
         out[at_clock] = hour
         out[at_clock + 1] = weekday
+        out[at_prices] = usual[row]
+        out[at_prices + 1] = recent[row] - usual[row]
+        paid = mine[PRICE_SUM] / mine[PRICED] if mine[PRICED] > 0.0 else np.nan
+        out[at_prices + 2] = recent[row] - paid
+        for column in range(at_prices + 3, at_prices + 11):
+            out[column] = np.nan
+        if not told:
+            continue
+        out[at_prices + 3] = mine[HERE]
+        out[at_prices + 4] = (now - mine[LAST_HERE]) / DAY if item >= 0 else np.nan
+        out[at_prices + 5] = of_kind[of, HERE] if of >= 0 else 0.0
+        out[at_prices + 6] = user[U_HERE]
+        out[at_prices + 7] = user[U_HERE_SIZE]
+        pair = find(here_rows, row)
+        if pair >= 0 and here_last[pair] >= 0:
+            out[at_prices + 8] = today - here_last[pair]
+            out[at_prices + 9] = here_price[pair] - usual[row]
+        if len(here_kinds):
+            out[at_prices + 10] = here_kinds[kind]

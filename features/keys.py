@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 KeyArray = npt.NDArray[np.int64]
+
+NOWHERE: Final = 0
+"""Key of a place that was not told."""
 
 
 def item_keys(item_ids: Sequence[str]) -> KeyArray:
@@ -18,3 +22,14 @@ def item_keys(item_ids: Sequence[str]) -> KeyArray:
     """
     digest = b"".join(blake2b(item_id.encode(), digest_size=8).digest() for item_id in item_ids)
     return np.frombuffer(digest, dtype="<i8").astype(np.int64)
+
+
+def place_key(place: str) -> int:
+    """The key of one place; NOWHERE for an empty name."""
+    return int(item_keys([place])[0]) if place else NOWHERE
+
+
+def place_keys(places: Sequence[str]) -> KeyArray:
+    """64-bit keys [len(places)] of stores, branches or channels; NOWHERE for an empty name."""
+    known = {place: key for place, key in zip(set(places), item_keys(tuple(set(places))).tolist()) if place}
+    return np.array([known.get(place, NOWHERE) for place in places], np.int64)

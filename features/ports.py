@@ -20,7 +20,10 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing a user did. ``timestamp`` in seconds since 1970; ``kind`` one of EVENT_KINDS."""
+    """One thing a user did. ``timestamp`` in seconds since 1970; ``kind`` one of EVENT_KINDS.
+
+    ``place``: the store, branch or channel, empty where not told. ``price``: of one unit, 0 where not told.
+    """
 
     event_id: str
     user_id: str
@@ -29,6 +32,8 @@ class Event:
     value: float
     timestamp: int
     session_id: str
+    place: str = ""
+    price: float = 0.0
 
 
 class OnlineStore(Protocol):

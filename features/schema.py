@@ -99,14 +99,46 @@ _CONTEXT = (
     Column("c_hour", "hour of the day, UTC"),
     Column("c_weekday", "day of the week, Monday 0"),
 )
+_PRICE = (
+    Column("i_price", "log of the item's usual price, by its last 33 events or so; NaN if none was told"),
+    Column("i_price_change", "log of its recent price (3 events) over the usual one; NaN if none was told"),
+    Column("ui_price_change", "log of its recent price over what the user paid, geometric mean; NaN if none"),
+)
+"""As of the day of the request began, see `features.places`."""
+_HERE = (
+    Column(
+        "ui_here",
+        "share of the user's sessions here that had the item, sessions halved every 60 days, as if one more session "
+        "here had its share of all sessions; 0 if none, NaN if the place was not told",
+    ),
+    Column("ui_here_days_since", "days since the user's last session here with the item; NaN if none"),
+    Column("k_here", "ui_here of the item's kind"),
+    Column("u_here", "share of the user's sessions that were here; NaN if the place was not told"),
+    Column("u_here_size", "mean events of the user's sessions here; NaN if none"),
+    Column("h_days_since", "days since the item was last sold here, before today; NaN if never"),
+    Column("h_price_change", "log of its price here then over its usual one; NaN if none was told"),
+    Column("h_kind", "events here with items of its kind before today, halved every 3 days; NaN if nothing was sold"),
+)
+"""Of the place (store, branch, channel) that is asked for; all NaN where none is told."""
 TAG_COLUMNS: Final = (
     Column("t_affinity", "share of the user's 60 day decayed weight in the item's tags, by probability; NaN untagged"),
     Column("t_probability", "probability of the item's likeliest tag; NaN untagged"),
 )
 """Of `features.itemtags`; all NaN unless training is told to read published tags."""
 
-RANKING_COLUMNS: Final = (*_USER_ITEM, *_USER, *_AFFINITY, *ITEM_STATS, *_KIND, *_CONTEXT, *TAG_COLUMNS)
+RANKING_COLUMNS: Final = (
+    *_USER_ITEM,
+    *_USER,
+    *_AFFINITY,
+    *ITEM_STATS,
+    *_KIND,
+    *_CONTEXT,
+    *_PRICE,
+    *_HERE,
+    *TAG_COLUMNS,
+)
 RANKING_NAMES: Final = tuple(column.name for column in RANKING_COLUMNS)
+PLACE_NAMES: Final = tuple(column.name for column in _HERE)
 
 
 def schema_hash() -> str:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from features import itemtags, kernels
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable
+from features.keys import NOWHERE
+from features.places import NO_PLACE
 from features.repurchase import BIN_OF_DAY, gap_bucket, hour_bucket
 from features.schema import RANKING_NAMES, TAG_COLUMNS
 
@@ -24,7 +26,7 @@ RECENT_SESSIONS: Final = 5
 _NONE: Final = np.empty(0, np.int64)
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
 _PLACES = tuple(
-    _AT[name] for name in ("ui_weight", "a0_share", "a1_share", "a2_share", "i_count_1d", "k_hour", "c_hour")
+    _AT[name] for name in ("ui_weight", "a0_share", "a1_share", "a2_share", "i_count_1d", "k_hour", "c_hour", "i_price")
 )
 """First columns of what `kernels.fill` writes as a block."""
 _TAGS = slice(_AT[TAG_COLUMNS[0].name], _AT[TAG_COLUMNS[-1].name] + 1)
@@ -36,12 +38,14 @@ class Profile:
 
     ``own`` float64 [m, kernels.OWN_COLUMNS] and ``user`` float64 [kernels.USER_COLUMNS]: see `features.kernels`.
     ``kinds`` [g] and ``of_kind``: the same of the kinds of items the user had, ascending. ``groups``: for each affinity
-    slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and the weight of all.
-    ``had``: rows of known items with an event that makes an item had (`ItemTable.had_by`), in the history or forgotten
-    by it; ``forgotten``: rows of known items that only events the history no longer holds were about.
+    slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and the weight of all. ``place``:
+    key of the place it is summed up for, NOWHERE for none. ``had``: rows of known items with an event that makes
+    an item had (`ItemTable.had_by`), in the history or forgotten by it; ``forgotten``: rows of known items that only
+    events the history no longer holds were about.
     """
 
     now: int
+    place: int
     keys: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     own: npt.NDArray[np.float64]
@@ -64,8 +68,10 @@ class Profile:
         return self.rows[(self.own[:, kernels.LAST_SESSION] >= self.n_sessions - sessions) & (self.rows >= 0)]
 
 
-def summarize(history: History, table: ItemTable, now: int) -> Profile:
-    """Sum up what was known of a user before ``now``; events at or after it are left out."""
+def summarize(history: History, table: ItemTable, now: int, place: int = NOWHERE) -> Profile:
+    """Sum up what was known of a user before ``now``; events at or after it are left out.
+
+    ``place``: key of the store, branch or channel the user is at (`features.keys.place_keys`)."""
     history = history.before(now)
     # Copies: a decoded history is read-only, which would be another type, compiled anew.
     item = np.array(history.item, np.int64)
@@ -77,7 +83,10 @@ def summarize(history: History, table: ItemTable, now: int) -> Profile:
         np.array(history.session, np.int64),
         KIND_WEIGHT[history.kind],
         np.array(history.value, np.float64),
+        np.array(history.place, np.int64),
+        np.log(history.price.astype(np.float64)),
         now,
+        place,
         *table.rows_by_key,
         table.groups,
         repurchase.kind,
@@ -89,7 +98,7 @@ def summarize(history: History, table: ItemTable, now: int) -> Profile:
     )
     groups = (first, second, third)
     had, forgotten = _had(history, table, rows)
-    return Profile(now, keys, rows, own, user, kinds, of_kind, groups, len(history), sessions, had, forgotten)
+    return Profile(now, place, keys, rows, own, user, kinds, of_kind, groups, len(history), sessions, had, forgotten)
 
 
 def _had(
@@ -119,6 +128,8 @@ def assemble(
     matrix = np.empty((len(rows), len(RANKING_NAMES)), np.float32)
     repurchase = table.repurchase
     since = profile.user[kernels.U_SINCE]
+    prices = table.prices(profile.now)
+    here = table.here(profile.now, profile.place) or NO_PLACE
     kernels.fill(
         matrix,
         _PLACES,
@@ -142,6 +153,14 @@ def assemble(
         repurchase.hour_lift,
         repurchase.gap_lift,
         repurchase.session_size,
+        profile.now // int(DAY),
+        profile.place != NOWHERE,
+        prices.usual,
+        prices.recent,
+        here.rows,
+        here.last,
+        here.price,
+        here.kinds,
     )
     tags = table.tags
     if tags:

@@ -155,12 +155,15 @@ class Users:
     schema = RECOMMENDATIONS
     key = "user_id"
 
-    def __init__(self, place: JobFolder, codec: Codec, k: int, at: int | None, new_only: bool = False) -> None:
+    def __init__(
+        self, place: JobFolder, codec: Codec, k: int, at: int | None, new_only: bool = False, shop: str = ""
+    ) -> None:
         self._place = place
         self._codec = codec
         self._k = k
         self._at = at
         self._new_only = new_only
+        self._shop = shop
 
     def read(self, partition: Partition) -> Sequence[str]:
         users = self._place.users()
@@ -173,7 +176,7 @@ class Users:
         return str(row)
 
     async def answer(self, services: Services, number: int, row: Any) -> list[dict[str, Any]]:
-        query = self._codec.user_query(row, self._k, self._at, self._new_only)
+        query = self._codec.user_query(row, self._k, self._at, self._new_only, self._shop)
         answer = await pipeline.recommend(services, query, RequestClock(_PATIENCE_MS))
         for part in answer.header.degraded:
             if part.stage == "features":

@@ -38,6 +38,7 @@ from serving.config import ServeConfig
 from serving.errors import NotReady
 from serving.load import RANKER
 from serving.loadgen import Call, Load, Result
+from serving.offline import place_names
 
 CONCURRENCY = (1, 8, 16, 32)
 PARTS = ("growth", "soak", "offline")
@@ -74,6 +75,8 @@ def bench_recommend(
     progress("raw tree prediction", 0.0)
     current, folder = release.read(workspace.releases)
     users = _users(workspace)
+    # All at one place: a request that tells none leaves a part of the features out.
+    place = next(iter(place_names(workspace)), "")
     load_before = os.getloadavg()[0]
     predict = _predict(workspace, folder, config.candidates, users, current.repeats)
     progress("starting the service", 0.05)
@@ -82,8 +85,8 @@ def bench_recommend(
         with _process("generate") as generator, _process("echo") as server:
             echo = f"127.0.0.1:{int(_line(server))}"
             key = auth.read_key(workspace.api_key)
-            results = _measure(generator, address, echo, key, users, progress)
-            soak = _soak(generator, address, key, users, progress) if "soak" in parts else None
+            results = _measure(generator, address, echo, key, users, place, progress)
+            soak = _soak(generator, address, key, users, place, progress) if "soak" in parts else None
     more: dict[str, Any] = {} if soak is None else {"soak": soak}
     if "growth" in parts:
         more["growth"] = growth.measure_growth(workspace, config, progress)
@@ -199,7 +202,13 @@ def _lines_of_parts(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _measure(
-    generator: subprocess.Popen[str], address: str, echo: str, key: str, users: Sequence[str], progress: Progress
+    generator: subprocess.Popen[str],
+    address: str,
+    echo: str,
+    key: str,
+    users: Sequence[str],
+    place: str,
+    progress: Progress,
 ) -> dict[tuple[Call, int], list[Result]]:
     calls: tuple[Call, ...] = get_args(Call)
     plan = [(call, concurrency) for _ in range(ROUNDS) for concurrency in CONCURRENCY for call in calls]
@@ -207,7 +216,7 @@ def _measure(
     for number, (call, concurrency) in enumerate(plan):
         progress(f"{call} at {concurrency}", 0.3 + 0.7 * number / len(plan))
         target = echo if call == "echo" else address
-        load = Load(target, call, key, tuple(users), concurrency, REQUESTS, SECONDS)
+        load = Load(target, call, key, tuple(users), concurrency, REQUESTS, SECONDS, place=place)
         results[call, concurrency].append(_run(generator, load))
     return results
 
@@ -229,7 +238,7 @@ def _run(generator: subprocess.Popen[str], load: Load) -> Result:
 
 
 def _soak(
-    generator: subprocess.Popen[str], address: str, key: str, users: Sequence[str], progress: Progress
+    generator: subprocess.Popen[str], address: str, key: str, users: Sequence[str], place: str, progress: Progress
 ) -> dict[str, Any]:
     """Resident memory (MiB) of the ingress before, and after every SOAK_STEP requests of SOAK_REQUESTS."""
     replicas = memory.descendants(os.getpid(), f"ray::ServeReplica:{APP}:Ingress")
@@ -242,7 +251,7 @@ def _soak(
         left = SOAK_SECONDS - seconds
         if left <= 0:
             break
-        load = Load(address, "recommend", key, tuple(users), SOAK_CONCURRENCY, SOAK_STEP, left)
+        load = Load(address, "recommend", key, tuple(users), SOAK_CONCURRENCY, SOAK_STEP, left, place=place)
         result = _run(generator, load)
         requests, seconds = requests + len(result.ms), seconds + result.seconds
         rss.append(memory.resident_mib(replicas))
@@ -266,7 +275,7 @@ def _predict(
     histories = _repository(workspace).histories()
     matrices = []
     for user in users[:50]:
-        profile = summarize(histories[user], table, now)
+        profile = summarize(histories[user], table, now, int(histories[user].place[-1]))
         candidates = retrieve(profile, table, rows, repeats=repeats)
         matrices.append(assemble(profile, table, candidates.rows, candidates.copurchase))
     ms = []

@@ -72,6 +72,7 @@ class Codec:
             explain=request.explain,
             tenant=self._id("tenant", request.tenant),
             new_only=request.new_only,
+            place=self._id("place", request.place),
         )
 
     def tag_query(self, request: recommender_pb2.TagRequest) -> TagQuery:
@@ -92,10 +93,13 @@ class Codec:
         """A product of a batch within the bounds of one that is sent. Raises InvalidRequest."""
         return TagQuery("", self._default_deadline_ms, self._id("item_id", item_id), self._item("item", item), 5)
 
-    def user_query(self, user_id: str, k: int, at: int | None, new_only: bool = False) -> RecommendQuery:
+    def user_query(
+        self, user_id: str, k: int, at: int | None, new_only: bool = False, place: str = ""
+    ) -> RecommendQuery:
         """A user of a batch within the bounds of one who is asked for. Raises InvalidRequest."""
         user = self._id("user_id", user_id)
-        return RecommendQuery("", self._default_deadline_ms, user, "", k, at=at, new_only=new_only)
+        shop = self._id("place", place)
+        return RecommendQuery("", self._default_deadline_ms, user, "", k, at=at, new_only=new_only, place=shop)
 
     def score_query(self, request: ensemble_pb2.ScoreRequest) -> ScoreQuery:
         """Raises InvalidRequest for a value out of bounds or a claim of no kind."""
@@ -148,6 +152,8 @@ class Codec:
                 raise InvalidRequest(f"{where}.kind is {kind!r}; kinds are {', '.join(EVENT_KINDS)}")
             if not math.isfinite(event.value) or abs(event.value) > 1e9:
                 raise InvalidRequest(f"{where}.value is {event.value}; give a number below a billion")
+            if not (math.isfinite(event.price) and 0 <= event.price <= 1e9):
+                raise InvalidRequest(f"{where}.price is {event.price}; give a number from 0 to a billion, 0 for none")
             time = _time(f"{where}.timestamp", event.timestamp) if event.timestamp else now
             events.append(
                 Event(
@@ -158,6 +164,8 @@ class Codec:
                     event.value or 1.0,
                     time,
                     self._id(f"{where}.session_id", event.session_id) or day_session(user, time),
+                    self._id(f"{where}.place", event.place),
+                    event.price,
                 )
             )
         return events

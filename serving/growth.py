@@ -24,6 +24,8 @@ import polars as pl
 from features.candidates import retrieve
 from features.history import History
 from features.items import ItemTable
+from features.keys import NOWHERE, KeyArray
+from features.places import PlaceActivity
 from features.schema import schema_hash
 from features.statistics import Activity
 from features.transforms import assemble, summarize
@@ -38,7 +40,7 @@ from serving.clock import RequestClock
 from serving.config import ServeConfig
 from serving.load import RANKER
 from serving.messages import RecommendQuery
-from serving.offline import known_users_services, stored_histories
+from serving.offline import known_users_services, place_names, stored_histories
 from serving.pipeline import recommend
 from serving.services import Services
 from serving.similar import SimilarItems
@@ -59,6 +61,7 @@ _DAYS = 120
 _EVENTS_PER_ITEM = 4
 _PATIENCE_MS = 600_000
 _DAY = 86_400
+_NO_PLACES = np.empty(0, np.int64)
 
 Progress = Callable[[str, float], None]
 
@@ -80,6 +83,7 @@ def measure_growth(
     progress("loading the release", 0.0)
     real = known_users_services(workspace, config)
     histories = stored_histories(workspace)
+    place = next(iter(place_names(workspace)), "")
     users = sorted(user for user, history in histories.items() if len(history))
     users = np.random.default_rng(_SEED).permutation(users)[:requests].tolist()
     served: dict[int, Services] = {}
@@ -93,7 +97,7 @@ def measure_growth(
     for turn in range(ROUNDS + 1):
         for items, services in served.items():
             progress(f"requests on {items:,} items", 0.6 + 0.1 * turn)
-            taken = asyncio.run(_ask(services, users))
+            taken = asyncio.run(_ask(services, users, place))
             if turn:  # the first round fills caches
                 ms[items] += taken
     return {
@@ -105,11 +109,12 @@ def measure_growth(
     }
 
 
-async def _ask(services: Services, users: Sequence[str]) -> list[float]:
+async def _ask(services: Services, users: Sequence[str], place: str) -> list[float]:
     taken = []
     for user in users:
         started = time.perf_counter()
-        answer = await recommend(services, RecommendQuery("", _PATIENCE_MS, user, "", 10), RequestClock(_PATIENCE_MS))
+        query = RecommendQuery("", _PATIENCE_MS, user, "", 10, place=place)
+        answer = await recommend(services, query, RequestClock(_PATIENCE_MS))
         taken.append((time.perf_counter() - started) * 1e3)
         if answer.path != "known_user" or answer.header.degraded:
             raise RuntimeError(
@@ -122,7 +127,7 @@ def synthetic(real: Services, items: int, histories: Mapping[str, History]) -> S
     """The release's services with a catalog of ``items`` items, and users whose histories are about them."""
     random = np.random.default_rng(_SEED)
     labels = np.minimum(random.geometric(0.01, items) - 1, len(real.catalog.labels) - 1).astype(np.int32)
-    table = synthetic_table(items, labels, real.config.data_end, random)
+    table = synthetic_table(items, labels, real.config.data_end, random, real.table.places.places)
     catalog = _catalog(real.catalog, items, labels)
     users = np.sort(random.zipf(1.3, items).clip(max=2_000))[::-1].astype(np.float64)
     demand = replace(real.demand, item_users=users, popular=np.arange(min(300, items), dtype=np.int64))
@@ -141,8 +146,11 @@ def synthetic(real: Services, items: int, histories: Mapping[str, History]) -> S
     )
 
 
-def synthetic_table(items: int, labels: npt.NDArray[np.int32], end: int, random: np.random.Generator) -> ItemTable:
-    """An item table with attributes, daily counts of the last months before ``end`` (seconds) and neighbours."""
+def synthetic_table(
+    items: int, labels: npt.NDArray[np.int32], end: int, random: np.random.Generator, places: KeyArray = _NO_PLACES
+) -> ItemTable:
+    """An item table with attributes, daily counts of the last months before ``end`` (seconds), prices, what was sold at
+    ``places`` (keys), and neighbours."""
     number = pl.int_range(items, eager=True).cast(pl.String)
     frame = pl.DataFrame(
         {
@@ -165,6 +173,13 @@ def synthetic_table(items: int, labels: npt.NDArray[np.int32], end: int, random:
         group_names=("category", "product_type", "brand"),
         slots=3,
         activity=Activity((pair // items).astype(np.int32), (pair % items).astype(np.int32), counts, counts // 2),
+        places=PlaceActivity.count(
+            random.choice(places, entries) if len(places) else np.full(entries, NOWHERE, np.int64),
+            row,
+            day * _DAY,
+            random.lognormal(1.0, 0.5, entries).astype(np.float32),
+            items,
+        ),
         neighbours=random.integers(0, items, (items, _NEIGHBOURS), dtype=np.int32),
         similarity=np.sort(random.random((items, _NEIGHBOURS), dtype=np.float32))[:, ::-1].copy(),
     )
@@ -283,7 +298,7 @@ def _score(batch: _Batch) -> dict[str, float]:
     for start in range(0, len(batch.requests), BATCH_REQUESTS):
         matrices = []
         for user, now in batch.requests[start : start + BATCH_REQUESTS]:
-            profile = summarize(histories[user], table, now)
+            profile = summarize(histories[user], table, now, int(histories[user].place[-1]))
             found = retrieve(profile, table, batch.candidates, repeats=current.repeats)
             matrices.append(assemble(profile, table, found.rows, found.copurchase))
         rows += len(ranker.predict(np.concatenate(matrices)))

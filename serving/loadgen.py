@@ -34,7 +34,8 @@ METHODS: dict[Call, str] = {
 class Load:
     """``concurrency`` callers that ask as soon as they are answered, until ``requests`` or ``seconds`` are used up.
 
-    ``users`` are asked for in turn. The first ``warm_up`` calls of each caller are not counted.
+    ``users`` are asked for in turn, all at ``place`` where one is told. The first ``warm_up`` calls of each caller are
+    not counted.
     """
 
     target: str
@@ -46,6 +47,7 @@ class Load:
     seconds: float
     warm_up: int = 20
     k: int = 10
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,10 @@ async def generate(load: Load) -> Result:
 def _messages(load: Load) -> list[bytes]:
     if load.call == "empty":
         return [b""]  # Check of the whole service: a message whose fields all have their default
-    return [recommender_pb2.RecommendRequest(user_id=user, k=load.k).SerializeToString() for user in load.users]
+    return [
+        recommender_pb2.RecommendRequest(user_id=user, k=load.k, place=load.place).SerializeToString()
+        for user in load.users
+    ]
 
 
 def _result(latencies: Sequence[float], seconds: float, replies: Sequence[bytes]) -> Result:

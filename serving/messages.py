@@ -84,6 +84,7 @@ class RecommendQuery:
     explain: bool = False
     tenant: str = ""
     new_only: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

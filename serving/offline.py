@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 from features.events import SqliteEventLog, history_of
 from features.history import History
@@ -50,3 +51,18 @@ def stored_histories(workspace: Workspace) -> dict[str, History]:
         finally:
             log.close()
     return histories
+
+
+def place_names(workspace: Workspace) -> list[str]:
+    """Names of the places that events tell, those with the most events first."""
+    told = pl.scan_parquet(workspace.interactions)
+    names = pl.DataFrame(schema={"place": pl.String})
+    if "place" in told.collect_schema().names():
+        names = told.select("place").collect()
+    if workspace.events.exists():
+        log = SqliteEventLog(workspace.events)
+        names = pl.concat([names, log.frame().select("place")])
+        log.close()
+    known = names.filter(pl.col("place").is_not_null() & (pl.col("place") != ""))
+    counts = known.group_by("place").len().sort("len", "place", descending=[True, False])
+    return [str(name) for name in counts["place"]]

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from features.candidates import together_with
 from features.items import ItemTable
-from features.keys import item_keys
+from features.keys import item_keys, place_key, place_keys
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
 from features.workspace import Workspace
@@ -35,7 +35,7 @@ from serving.config import ServeConfig
 from serving.errors import NotReady
 from serving.jobfolder import JobFolder
 from serving.load import DISCOVERY, RANKER
-from serving.offline import known_users_services, stored_histories
+from serving.offline import known_users_services, place_names, stored_histories
 from serving.services import Services
 
 ITEMS = 50
@@ -44,11 +44,13 @@ ITEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A user and the time (seconds since 1970) that features are computed at; and whether only new items are wanted."""
+    """A user and the time (seconds since 1970) that features are computed at; whether only new items are wanted; and
+    the place that is told, empty for none."""
 
     user: str
     at: int
     new_only: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,14 @@ class Offline:
             if (folder / name).exists()
         }
         self.histories = stored_histories(workspace)
+        names = place_names(workspace)
+        self._places = dict(zip(place_keys(names).tolist(), names))
 
     def moments(self, count: int, seed: int) -> list[Moment]:
         """Users and times drawn at random, each after the user's first event; half of the times are those of events.
 
         An event at the very time asked for must not count: that is where paths would part. Half of the moments of
-        either kind ask for new items only.
+        either kind ask for new items only. Two of three tell a place: one of the user's, or one where nothing was sold.
         """
         users = sorted(user for user, history in self.histories.items() if len(history))
         if not users:
@@ -137,12 +141,13 @@ class Offline:
                 at = int(random.choice(later))
             else:
                 at = int(random.integers(int(time[0]) + 1, int(time[-1]) + 14 * 86_400))
-            moments.append(Moment(user, at, new_only=number % 4 >= 2))
+            own = self._places.get(int(random.choice(self.histories[user].place)), "")
+            moments.append(Moment(user, at, number % 4 >= 2, ("", own, "nowhere else")[number % 3]))
         return moments
 
     def features(self, moment: Moment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The ranking matrix [len(rows), columns] of the user's items at the time."""
-        profile = summarize(self.histories[moment.user], self.table, moment.at)
+        profile = summarize(self.histories[moment.user], self.table, moment.at, place_key(moment.place))
         return assemble(profile, self.table, rows, together_with(profile, self.table, rows))
 
     def decider(self, moment: Moment) -> str:
@@ -226,7 +231,12 @@ def service(client: Client, items: int = ITEMS) -> Ask:
     def ask(moment: Moment) -> Answered:
         reply = client.recommend(
             recommender_pb2.RecommendRequest(
-                user_id=moment.user, at=moment.at, k=items, explain=True, new_only=moment.new_only
+                user_id=moment.user,
+                at=moment.at,
+                k=items,
+                explain=True,
+                new_only=moment.new_only,
+                place=moment.place,
             )
         )
         return Answered(
@@ -251,7 +261,7 @@ def backfill(services: Services, codec: Codec, folder: Path, items: int = ITEMS)
     """The rows a backfill would write, in this process; nothing is written to ``folder``."""
 
     def ask(moment: Moment) -> Answered:
-        users = Users(JobFolder(folder), codec, items, moment.at, moment.new_only)
+        users = Users(JobFolder(folder), codec, items, moment.at, moment.new_only, moment.place)
         rows = asyncio.run(users.answer(services, 0, moment.user))
         return Answered(
             rows[0]["release"],

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from features.arrivals import catalog_items
 from features.history import History
 from features.items import ItemTable
+from features.keys import NOWHERE
 from features.schema import RANKING_NAMES, TAG_COLUMNS, schema_hash
 from features.statistics import Activity
 from features.workspace import Workspace
@@ -23,7 +24,14 @@ from models.ranker import LightGBMRanker, RankerConfig
 from training import discovery
 from training.config import TrainConfig
 from training.discovery import NewCandidates
-from training.materialize import EventArrays, build_item_table, event_arrays, load_events, training_view
+from training.materialize import (
+    EventArrays,
+    build_item_table,
+    event_arrays,
+    load_events,
+    place_activity,
+    training_view,
+)
 from training.metrics import Interval, bootstrap
 from training.protocols import ItemSets, Protocol, counted, truncated_at_random
 from training.ranking import (
@@ -40,6 +48,8 @@ from training.ranking import (
 VIEWS: Final = (0.02, 0.25, 0.5, 0.75)
 """Quantiles of the targets' times at which neighbours and hazards are learned anew: each target uses the newest that
 came before it, so no later basket speaks for it, and none is judged by knowledge a year old."""
+PLACE_HIDDEN: Final = 0.2
+"""Share of the training targets whose place is not told."""
 SHORTENED: Final = 0.2
 """Further training targets with their histories cut short, as a share: the ranker must know new users as well."""
 REPEATS_FROM: Final = 0.1
@@ -194,7 +204,7 @@ def fit_ranker(
     counted_at = np.maximum(events.time, events.recorded)
     activity = Activity.count(events.user[known], events.row[known], counted_at[known], len(table))
     views = Views.build(
-        replace(table, activity=activity, _days={}),
+        replace(table, activity=activity, places=place_activity(events, len(table)), _days={}),
         protocol.events,
         np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
     )
@@ -344,8 +354,7 @@ def _targets(
 
 
 def _together(one: Targets, other: Targets) -> Targets:
-    columns = ("user", "time", "start", "end")
-    return Targets(*(np.concatenate((getattr(one, name), getattr(other, name))) for name in columns))
+    return Targets(*(np.concatenate(both) for both in zip(one.columns, other.columns)))
 
 
 def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> tuple[Targets, npt.NDArray[np.int64]]:
@@ -358,7 +367,10 @@ def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> 
     whole = some(known, config.train_sessions, config.seed)
     short = some(known, int(len(whole) * SHORTENED), config.seed + 3)
     since = np.concatenate((protocol.since(whole), truncated_at_random(protocol, short, config.seed)))
-    return _together(whole, short), since
+    targets = _together(whole, short)
+    # Requests need not tell a place: the ranker must have seen some that do not.
+    hidden = np.random.default_rng(config.seed + 5).random(len(targets)) < PLACE_HIDDEN
+    return replace(targets, place=np.where(hidden, NOWHERE, targets.place)), since
 
 
 def _wanted(protocol: Protocol, targets: Targets, repeats: bool) -> ItemSets:

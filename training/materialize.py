@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,8 @@ from features.events import Recorder, SqliteEventLog, session_keys
 from features.history import EVENT_KINDS, History
 from features.items import ItemTable, kinds
 from features.itemtags import ItemTags, read_published
-from features.keys import item_keys
+from features.keys import item_keys, place_keys
+from features.places import PlaceActivity
 from features.schema import AFFINITY_SLOTS
 from features.statistics import Activity, long_form
 from features.store import (
@@ -30,7 +32,8 @@ from features.workspace import Workspace, WorkspaceConfig
 
 Progress = Callable[[str, float], None]
 
-_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "session_id"]
+_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "session_id", "place", "price"]
+_ABSENT = {"place": "", "price": 0.0}
 LEAST_TOGETHER = 1.5
 """Mean events a session below which items are neighbours by user, not by session."""
 MOST_GROUPS = 3_000
@@ -43,7 +46,8 @@ class EventArrays:
 
     Codes into ``users``, item rows (-1 unknown), and raw columns; ``starts`` [users + 1] bounds each user's events.
     ``recorded``: when each event happened, seconds; ``time`` is the same unless a protocol puts a basket's events at
-    one moment.
+    one moment. ``place``: key of the store, branch or channel, NOWHERE where not told. ``price``: of one unit, NaN
+    where not told.
     """
 
     users: tuple[str, ...]
@@ -56,6 +60,8 @@ class EventArrays:
     value: npt.NDArray[np.float32]
     starts: npt.NDArray[np.int64]
     recorded: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    price: npt.NDArray[np.float32]
 
     def seen(self, since: int, start: int, time: int) -> History:
         """What serving knows at ``time`` of one user's events ``[since, start)``: those recorded before it, at the time
@@ -64,13 +70,29 @@ class EventArrays:
         recorded, session = self.recorded[window], self.session[window]
         order = np.lexsort((session, recorded))
         order = order[: np.searchsorted(recorded[order], time)]
-        columns = self.key[window], recorded, session, self.kind[window], self.value[window]
+        columns = (
+            self.key[window],
+            recorded,
+            session,
+            self.kind[window],
+            self.value[window],
+            self.place[window],
+            self.price[window],
+        )
         return History(*(column[order] for column in columns))
 
     def history(self, user: int) -> History:
         """All events of one user, unbounded (``History.before`` bounds it)."""
         window = slice(self.starts[user], self.starts[user + 1])
-        return History(self.key[window], self.time[window], self.session[window], self.kind[window], self.value[window])
+        return History(
+            self.key[window],
+            self.time[window],
+            self.session[window],
+            self.kind[window],
+            self.value[window],
+            self.place[window],
+            self.price[window],
+        )
 
     def user_slice(self, user: int) -> slice:
         return slice(int(self.starts[user]), int(self.starts[user + 1]))
@@ -88,20 +110,31 @@ def load_events(workspace: Workspace) -> pl.DataFrame:
 
 
 def _ingested(workspace: Workspace) -> pl.DataFrame:
-    return pl.read_parquet(workspace.interactions, columns=_EVENT_COLUMNS)
+    frame = pl.scan_parquet(workspace.interactions)
+    there = frame.collect_schema().names()
+    given = (
+        pl.col(name).fill_null(none) if name in there else pl.lit(none).alias(name) for name, none in _ABSENT.items()
+    )
+    return frame.with_columns(given).select(_EVENT_COLUMNS).collect()
 
 
 def event_arrays(frame: pl.DataFrame, items: pl.DataFrame) -> EventArrays:
     """``frame`` as from `load_events`; ``items`` gives the row numbers."""
+    frame = frame.with_columns(
+        pl.lit(absent).alias(name) for name, absent in _ABSENT.items() if name not in frame.columns
+    )
     rows = items.select("item_id").with_row_index("row")
     sessions = frame.select(pl.col("session_id").unique(maintain_order=True))
     sessions = sessions.with_columns(session=pl.Series(session_keys(sessions["session_id"].to_list())))
     keys = frame.select(pl.col("item_id").unique(maintain_order=True))
     keys = keys.with_columns(key=pl.Series(item_keys(keys["item_id"].to_list())))
+    places = frame.select(pl.col("place").unique(maintain_order=True))
+    places = places.with_columns(place_key=pl.Series(place_keys(places["place"].to_list())))
     joined = (
         frame.join(rows, on="item_id", how="left", maintain_order="left")
         .join(keys, on="item_id", how="left", maintain_order="left")
         .join(sessions, on="session_id", how="left", maintain_order="left")
+        .join(places, on="place", how="left", maintain_order="left")
     )
     # A History knows seconds and session keys: the order must not depend on a fraction or on the session's spelling.
     joined = joined.with_columns(time=pl.col("timestamp").dt.epoch("s"))
@@ -124,6 +157,8 @@ def event_arrays(frame: pl.DataFrame, items: pl.DataFrame) -> EventArrays:
         value=joined["value"].cast(pl.Float32).to_numpy(),
         starts=np.searchsorted(code, np.arange(len(users) + 1)),
         recorded=joined["recorded"].to_numpy(),
+        place=joined["place_key"].to_numpy(),
+        price=joined["price"].replace(0.0, math.nan).cast(pl.Float32).to_numpy(),
     )
 
 
@@ -180,8 +215,17 @@ def build_item_table(
         neighbours=np.full((len(items), 1), -1, np.int32),
         similarity=np.zeros((len(items), 1), np.float32),
         had_by=had_by(events),
+        places=place_activity(events, len(items)),
     )
     return training_view(bare, events, None)
+
+
+def place_activity(events: EventArrays, items: int) -> PlaceActivity:
+    """What was sold where and for how much: what makes an item had, else everything, as `had_by` says."""
+    known = (events.row >= 0) & np.isin(events.kind, [EVENT_KINDS.index(kind) for kind in had_by(events)])
+    # A protocol may move a basket by a second, over midnight: a day's counts must follow it.
+    counted_at = np.maximum(events.time, events.recorded)[known]
+    return PlaceActivity.count(events.place[known], events.row[known], counted_at, events.price[known], items)
 
 
 def had_by(events: EventArrays) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.history import EVENT_KINDS
+from features.keys import NOWHERE
 from training.materialize import EventArrays, event_arrays, had_by
 from training.ranking import Targets
 
@@ -312,7 +313,8 @@ def _sessions(events: EventArrays) -> Targets:
     only the lengths of truncated histories see.
     """
     new = np.flatnonzero((np.diff(events.user, prepend=-1) != 0) | (np.diff(events.session, prepend=0) != 0))
-    return Targets(events.user[new], events.time[new], new, np.r_[new[1:], len(events.user)][: len(new)])
+    end = np.r_[new[1:], len(events.user)][: len(new)]
+    return Targets(events.user[new], events.time[new], new, end, events.place[new])
 
 
 def _useful(events: EventArrays, counts: npt.NDArray[np.bool_], targets: Targets) -> npt.NDArray[np.bool_]:
@@ -331,15 +333,17 @@ def _window(events: EventArrays, counts: npt.NDArray[np.bool_], cut: int, span: 
     key = events.user * width + (events.time - base)
     start = np.searchsorted(key, users * width + np.clip(cut - base, 0, width - 1))
     end = np.searchsorted(key, users * width + np.clip(cut + span - base, 0, width - 1))
-    targets = Targets(users, np.full(len(users), cut, np.int64), start, end)
+    # Nobody knows where somebody will be in the days to come.
+    nowhere = np.full(len(users), NOWHERE, np.int64)
+    targets = Targets(users, np.full(len(users), cut, np.int64), start, end, nowhere)
     return targets.take(_useful(events, counts, targets))
 
 
 def _concatenate(parts: list[Targets]) -> Targets:
     empty = np.empty(0, np.int64)
     if not parts:
-        return Targets(empty, empty, empty, empty)
-    columns = zip(*((part.user, part.time, part.start, part.end) for part in parts))
+        return Targets(empty, empty, empty, empty, empty)
+    columns = zip(*(part.columns for part in parts))
     return Targets(*(np.concatenate(column) for column in columns))
 
 

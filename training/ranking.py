@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from features.candidates import retrieve
 from features.history import History
 from features.items import ItemTable
+from features.keys import NOWHERE
 from features.schema import RANKING_NAMES
 from features.transforms import Profile, assemble, summarize
 from training.materialize import EventArrays
@@ -25,19 +26,29 @@ _TOGETHER = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
-    """What to predict [n]: user codes, times (seconds) before which everything may be known, and the range of events
-    that were wanted (see `training.protocols`)."""
+    """What to predict [n]: user codes, times (seconds) before which everything may be known, the range of events that
+    were wanted (see `training.protocols`), and keys of the places that are asked for, NOWHERE where none is told."""
 
     user: npt.NDArray[np.int64]
     time: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Targets:
-        return Targets(self.user[which], self.time[which], self.start[which], self.end[which])
+        return Targets(*(column[which] for column in self.columns))
+
+    @property
+    def columns(self) -> tuple[npt.NDArray[np.int64], ...]:
+        return self.user, self.time, self.start, self.end, self.place
+
+    @property
+    def anywhere(self) -> Targets:
+        """The same targets without their places."""
+        return replace(self, place=np.full(len(self), NOWHERE, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +97,7 @@ def build_groups(
         for number in range(start, min(start + _TOGETHER, n)):
             time = int(targets.time[number])
             items = table(time)
-            profile = summarize(history(number), items, time)
+            profile = summarize(history(number), items, time, int(targets.place[number]))
             candidates = retrieve(profile, items, CANDIDATES, repeats=repeats)
             bought = wanted(number)
             size = len(candidates)

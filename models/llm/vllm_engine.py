@@ -7,10 +7,13 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from models.errors import EngineTimeout, EngineUnavailable
 from models.llm.adapter import model_id, vllm_rank
@@ -129,8 +132,10 @@ class VLLMEngine:
         # It would take the end of its process, which shutdown brings about, for a failure, and log a traceback.
         if (handler := self._engine.output_handler) is not None:
             handler.cancel()
+        workers = _below(self._processes)
         await asyncio.to_thread(self._engine.shutdown)
         await asyncio.to_thread(_end, self._processes)
+        await asyncio.to_thread(_end_workers, workers)
         self._engine = None  # its finalizer needs modules that are gone when the interpreter ends
 
     async def _last_output(self, prompt: list[int], parameters: Any, number: str) -> Any:
@@ -207,6 +212,35 @@ def _cpu_threads(threads: int | None) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _below(processes: set[BaseProcess]) -> list[psutil.Process]:
+    """What vLLM's children have started: a worker for each device, which nobody but them waits for."""
+    found: list[psutil.Process] = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def _end_workers(workers: list[psutil.Process]) -> None:
+    """Once their parent has gone they end by themselves, on a busy machine a moment later."""
+    deadline = time.monotonic() + _ENDING_S
+    while alive := [worker for worker in workers if _lives(worker)]:
+        if time.monotonic() > deadline:
+            for worker in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            return
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """One that has ended may wait a while for the machine's first process to take notice of it."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _end(processes: set[BaseProcess]) -> None:

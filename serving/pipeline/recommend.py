@@ -12,6 +12,7 @@ import numpy.typing as npt
 from features.candidates import Candidates, Source, forbidden, retrieve, together_with
 from features.errors import StoreUnavailable
 from features.history import History
+from features.keys import place_key
 from features.transforms import Profile, assemble, summarize
 from graph.ports import Proof
 from graph.wants import Person, labels_that_serve, read_person, serves_any
@@ -43,7 +44,7 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
     with clock.stage("features"):
         history = _read_history(services, query.user_id, clock)
         now = services.now(history, query.at)
-        profile = summarize(history, services.table, now)
+        profile = summarize(history, services.table, now, place_key(query.place))
     clock.check("retrieval")
     if profile.n_events:
         return await _ranked(services, query, clock, profile, "known_user")
@@ -159,7 +160,7 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             both = None
     if both is None:
         clock.degrade("guardrail", "the guardrail does not answer; the answer is what is popular, under rules")
-        nobody = summarize(History.empty(), services.table, now)
+        nobody = summarize(History.empty(), services.table, now, place_key(query.place))
         return await _ranked(services, query, clock, nobody, "cold_popular", usage)
     with clock.stage("ordering"):
         probability, stranger = both[: len(matrix)], both[len(matrix) :]

@@ -140,7 +140,7 @@ def interactions_of(transactions: pl.DataFrame) -> pl.DataFrame:
         value=pl.col("quantity").cast(pl.Float64),
         session_id="basket_id",
         price=pl.when(pl.col("quantity") > 0).then(pl.col("sales_value") / pl.col("quantity")),
-        store_id=pl.col("store_id").cast(pl.String),
+        place=pl.col("store_id").cast(pl.String),
         week="week",
     )
 

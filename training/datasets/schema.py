@@ -12,6 +12,9 @@ interactions    ``user_id``, ``item_id``        String; every item_id is in item
 \\               ``event``                       String, one of EVENTS
 \\               ``value``                       Float64, finite: quantity, rating, seconds watched, ...
 \\               ``session_id``                  String: basket or visit; user and calendar day (UTC) where not given
+\\               ``place``                       String: store, branch or channel, null where not told; the column
+\\                                               may lack
+\\               ``price``                       Float64: of one unit, above 0, null where not told; may lack
 \\               any other                       as the source has it
 users           ``user_id``                     String, unique; rows sorted by it
 \\               any other                       an attribute, as for items
@@ -30,7 +33,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Part of every fingerprint: raise it when the canonical form of the same sources changes."""
 
 TableName = Literal["items", "interactions", "users", "offers"]
@@ -56,6 +59,7 @@ CURRENT: Final = timedelta(days=30)
 """A dataset whose last event is older than this runs on the data's clock."""
 
 INTERACTION_COLUMNS: Final = ("user_id", "item_id", "timestamp", "event", "value", "session_id")
+OPTIONAL_COLUMNS: Final = ("place", "price")
 INTERACTION_ORDER: Final = ("user_id", "timestamp", "session_id", "item_id")
 REJECT_COLUMNS: Final = ("reject_row", "reject_reason")
 """Added to a set-aside source row: its number (1 = first data row) and why it was set aside."""

@@ -19,6 +19,7 @@ from training.datasets.schema import (
     FUTURE_TOLERANCE,
     INTERACTION_COLUMNS,
     INTERACTION_ORDER,
+    OPTIONAL_COLUMNS,
     REJECT_COLUMNS,
     REQUIRED,
     TITLE_LIMIT,
@@ -133,10 +134,14 @@ def canonical_interactions(
     sessions = _sessions(table, users, times, screen.kept, findings)
     columns = [users, item_ids, times.alias("timestamp"), events]
     columns += [_values(values, frame.height, screen.kept, findings), sessions]
+    if "place" in frame.columns:
+        columns.append(read_ids(frame["place"], source, findings))
+    if "price" in frame.columns:
+        columns.append(_prices(frame["price"], screen.kept, findings))
     columns += [
         column if table.typed else infer(column, source, findings)
         for column in frame.iter_columns()
-        if column.name not in INTERACTION_COLUMNS
+        if column.name not in (*INTERACTION_COLUMNS, *OPTIONAL_COLUMNS)
     ]
     canonical = pl.DataFrame(columns).filter(screen.kept).sort(INTERACTION_ORDER, maintain_order=True)
     return Canonical(canonical, screen.rejects, screen.count())
@@ -232,6 +237,15 @@ def _values(values: pl.Series | None, height: int, kept: pl.Series, findings: Fi
         return _constant("value", DEFAULT_VALUE, height)
     findings.note("interactions", f"missing value, read as {DEFAULT_VALUE}", int((values.is_null() & kept).sum()))
     return values.fill_null(DEFAULT_VALUE)
+
+
+def _prices(prices: pl.Series, kept: pl.Series, findings: Findings) -> pl.Series:
+    """Nobody is refused for a price: what is none is not told."""
+    numbers = prices.cast(pl.Float64, strict=False)
+    good = (numbers.is_finite() & (numbers > 0)).fill_null(False)
+    told = "price is no number above 0, read as not told"
+    findings.note("interactions", told, int((prices.is_not_null() & ~good & kept).sum()))
+    return pl.select(pl.when(good).then(numbers).alias("price")).to_series()
 
 
 def _sessions(table: Table, users: pl.Series, times: pl.Series, kept: pl.Series, findings: Findings) -> pl.Series:

@@ -130,7 +130,7 @@ def _protocol(outcome: Outcome, values: Mapping[str, Mapping[str, FloatArray]], 
         "facts": dict(outcome.protocol.facts),
         "targets": int((outcome.wanted.sizes > 0).sum()),
         "models": {name: means(own) for name, own in values.items()},
-        "gain": _gain(values, seed),
+        "gain": gain_over_baselines(values, seed),
         "new_items": None if outcome.new is None else _new_items(outcome, outcome.new, seed),
         "lift": {
             name: {MAIN_METRIC: _interval(values[SYSTEM][MAIN_METRIC] - own[MAIN_METRIC], seed)}
@@ -186,7 +186,7 @@ def _interval(values: FloatArray, seed: int) -> dict[str, Any]:
     return bootstrap(values, seed).to_dict()
 
 
-def _gain(values: Mapping[str, Mapping[str, FloatArray]], seed: int) -> dict[str, Any]:
+def gain_over_baselines(values: Mapping[str, Mapping[str, FloatArray]], seed: int) -> dict[str, Any]:
     """The system minus the best baseline in NDCG@10, paired; explore items against their own best baseline."""
     best, explore = _best(values, MAIN_METRIC), _best(values, EXPLORE)
     system = values[SYSTEM]

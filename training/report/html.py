@@ -16,6 +16,7 @@ from training.report.table import (
     gain_sentence,
     new_items_sentence,
     number,
+    place_sentence,
     span,
     tags_sentence,
 )
@@ -61,6 +62,8 @@ def render(result: Mapping[str, Any]) -> str:
             body.append(_protocol(name, protocol))
             if name in result["tags"]:
                 body.append(f"<p>{escape(tags_sentence(result['tags'][name]))}</p>")
+            if name in result["place"]:
+                body.append(f"<p>{escape(place_sentence(result['place'][name]))}</p>")
     body += [_buckets(result["buckets"]), _bias(result), _beyond(result), _importance(result), _run(result)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

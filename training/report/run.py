@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from features.arrivals import catalog_items
+from features.keys import NOWHERE
 from features.workspace import Workspace
 from training.baselines.base import Baskets, Recommender
 from training.baselines.tune import TUNING_TARGETS, Tuned, baselines_for, tune
@@ -32,6 +33,7 @@ from training.report.build import (
     Outcome,
     build,
     categories,
+    gain_over_baselines,
 )
 
 K: Final = 20
@@ -82,6 +84,7 @@ def evaluate_ranking(
     buckets: list[BucketOutcome] = []
     skipped: dict[str, str] = {}
     tags: dict[str, Any] = {}
+    place: dict[str, Any] = {}
     main: System | None = None
     fitted: dict[str, dict[str, dict[str, Any]]] = {}
     for make in (next_basket, temporal):
@@ -107,6 +110,9 @@ def evaluate_ranking(
         if system.tags is not None:
             with clock.step(f"{protocol.name}: with and without tags"):
                 tags[protocol.name] = _tags(*system.tags, outcomes[-1], seed)
+        if (outcome.targets.place != NOWHERE).any():
+            with clock.step(f"{protocol.name}: without the place"):
+                place[protocol.name] = _without_place(system, outcomes[-1], seed)
         if main is None:
             main = system
             with clock.step("buckets"):
@@ -126,7 +132,7 @@ def evaluate_ranking(
     for name, own in fitted.items():
         result["protocols"][name]["fitted"] = own
     progress("measured", 1.0)
-    return {**result, "tags": tags, "dataset": config.dataset, "seconds": clock.seconds}
+    return {**result, "tags": tags, "place": place, "dataset": config.dataset, "seconds": clock.seconds}
 
 
 class _Clock:
@@ -198,6 +204,23 @@ def _tags(validation: Interval, tagged: Recommender, plain: Recommender, outcome
         "validation": {MAIN_METRIC: validation.to_dict()},
         "models": {name: means(own) for name, own in values.items()},
         "gain": gain,
+    }
+
+
+def _without_place(system: Recommender, outcome: Outcome, seed: int) -> dict[str, Any]:
+    """What the system makes of requests that do not tell where the user is, against those that do, paired; and whether
+    it is still ahead of the baselines, which read no places."""
+    rows = {**outcome.rows, SYSTEM: ask(system, outcome.targets.anywhere, outcome.protocol.items)}
+    told, untold = (
+        {name: all_metrics(own, outcome.wanted, outcome.had) for name, own in lists.items()}
+        for lists in ({SYSTEM: outcome.rows[SYSTEM]}, rows)
+    )
+    one, other = told[SYSTEM], untold[SYSTEM]
+    return {
+        "told": int((outcome.targets.place != NOWHERE).sum()),
+        "models": {"told": means(one), "not_told": means(other)},
+        "gain": {key: bootstrap(one[key] - other[key], seed).to_dict() for key in GAINS},
+        "not_told": gain_over_baselines(untold, seed),
     }
 
 

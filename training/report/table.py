@@ -29,6 +29,8 @@ def render(result: Mapping[str, Any]) -> RenderableType:
             parts += [Text(new_items_sentence(protocol["new_items"]) + "\n")]
         if name in result["tags"]:
             parts.append(Text(tags_sentence(result["tags"][name]) + "\n"))
+        if name in result["place"]:
+            parts.append(Text(place_sentence(result["place"][name]) + "\n"))
     if result["buckets"]:
         parts += [_buckets(result["buckets"]), Text("")]
     if result.get("beyond_accuracy"):
@@ -62,6 +64,16 @@ def new_items_sentence(found: Mapping[str, Any]) -> str:
     return (
         f"Asked for new items only, gain over {gain['best_baseline']} in NDCG@10: {span(gain['ndcg@10'])}, in "
         f"Recall@10: {span(gain['recall@10'])} (paired bootstrap, 95 %)."
+    )
+
+
+def place_sentence(place: Mapping[str, Any]) -> str:
+    """What it is worth to be told where the user is."""
+    without = place["models"]["not_told"]
+    return (
+        f"Told the store or branch, as here: NDCG@10 {span(place['gain']['ndcg@10'])} over not being told, which has "
+        f"{number(without['ndcg@10'])} and Recall@10 {number(without['recall@10'])}. "
+        + gain_sentence(place["not_told"]).replace("Gain", "Not told, gain", 1)
     )
 
 

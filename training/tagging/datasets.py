@@ -96,7 +96,7 @@ def complete_journey(
     items = pl.read_parquet(workspace.items).filter(
         pl.col("product_type").is_not_null() & pl.col("category").is_not_null()
     )
-    events = pl.read_parquet(workspace.interactions, columns=["user_id", "item_id", "session_id", "store_id", "price"])
+    events = pl.read_parquet(workspace.interactions, columns=["user_id", "item_id", "session_id", "place", "price"])
     types, group = coded(items["product_type"])
     labels, label = coded(items["category"])
     counts = np.zeros((len(types), len(labels)))
@@ -170,7 +170,7 @@ def purchase_views(events: pl.DataFrame, owners: IntArray, groups: int) -> dict[
     known = owners >= 0
     group = owners[known]
     place = {
-        name: coded(events[name])[1][known] for name in ("session_id", "user_id", "store_id") if name in events.columns
+        name: coded(events[name])[1][known] for name in ("session_id", "user_id", "place") if name in events.columns
     }
     found = {
         "basket": views.company_view(group, place["session_id"], groups),
@@ -179,8 +179,8 @@ def purchase_views(events: pl.DataFrame, owners: IntArray, groups: int) -> dict[
     if "price" in events.columns:
         price = events["price"].cast(pl.Float64).fill_null(float("nan")).to_numpy()[known]
         found["price"] = views.price_view(group, price, groups)
-    if "store_id" in place:
-        found["store"] = views.value_view(group, [str(store) for store in place["store_id"]], groups)
+    if "place" in place:
+        found["store"] = views.value_view(group, [str(store) for store in place["place"]], groups)
     return found
 
 

@@ -18,7 +18,7 @@ class Constraints(_message.Message):
     def __init__(self, avoid: _Optional[_Iterable[str]] = ..., require: _Optional[_Iterable[str]] = ..., exclude_items: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("request_id", "deadline_ms", "tenant", "user_id", "profile_text", "k", "constraints", "at", "explain", "new_only")
+    __slots__ = ("request_id", "deadline_ms", "tenant", "user_id", "profile_text", "k", "constraints", "at", "explain", "new_only", "place")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class RecommendRequest(_message.Message):
     AT_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     NEW_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     deadline_ms: int
     tenant: str
@@ -39,7 +40,8 @@ class RecommendRequest(_message.Message):
     at: int
     explain: bool
     new_only: bool
-    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., profile_text: _Optional[str] = ..., k: _Optional[int] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., at: _Optional[int] = ..., explain: _Optional[bool] = ..., new_only: _Optional[bool] = ...) -> None: ...
+    place: str
+    def __init__(self, request_id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., profile_text: _Optional[str] = ..., k: _Optional[int] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., at: _Optional[int] = ..., explain: _Optional[bool] = ..., new_only: _Optional[bool] = ..., place: _Optional[str] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "title", "score", "sources", "decided_by", "reasons", "facts", "guardrail", "attributes")
@@ -193,7 +195,7 @@ class TagReply(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., release: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., abstained: _Optional[bool] = ..., stages: _Optional[_Iterable[_Union[_types_pb2.Stage, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[_types_pb2.Degradation, _Mapping]]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeValue, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "user_id", "item_id", "kind", "value", "timestamp", "session_id")
+    __slots__ = ("event_id", "user_id", "item_id", "kind", "value", "timestamp", "session_id", "place", "price")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +203,8 @@ class Event(_message.Message):
     VALUE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     user_id: str
     item_id: str
@@ -208,7 +212,9 @@ class Event(_message.Message):
     value: float
     timestamp: int
     session_id: str
-    def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., item_id: _Optional[str] = ..., kind: _Optional[str] = ..., value: _Optional[float] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ...) -> None: ...
+    place: str
+    price: float
+    def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., item_id: _Optional[str] = ..., kind: _Optional[str] = ..., value: _Optional[float] = ..., timestamp: _Optional[int] = ..., session_id: _Optional[str] = ..., place: _Optional[str] = ..., price: _Optional[float] = ...) -> None: ...
 
 class RecordEventsRequest(_message.Message):
     __slots__ = ("request_id", "events")

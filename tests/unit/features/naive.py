@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 import numpy as np
 
 from features.items import ItemTable
+from features.keys import place_key
 from features.ports import Event
 from features.repurchase import BIN_STARTS, GAP_DAYS, LAST_DAY
-from features.schema import AFFINITY_SLOTS
+from features.schema import AFFINITY_SLOTS, PLACE_NAMES
 
 NAN = math.nan
 DAY = 86_400
@@ -72,9 +73,10 @@ def features(
     copurchase: float,
     now: int,
     tags: Mapping[str, Mapping[str, float]],
+    place: str,
 ) -> dict[str, float]:
     """``ordered``: the user's events in the order of a History. ``others``: the events the table's statistics count.
-    ``tags``: of each item with their probabilities."""
+    ``tags``: of each item with their probabilities. ``place``: where the user is, empty if nobody told."""
     seen = [event for event in ordered if event.timestamp < now]
     sessions = sessions_of(seen)
     return {
@@ -91,6 +93,8 @@ def features(
         **_kind(sessions, others, table, item, now),
         "c_hour": datetime.fromtimestamp(now, UTC).hour,
         "c_weekday": datetime.fromtimestamp(now, UTC).weekday(),
+        **_prices(seen, [e for e in others if e.item_id == item], item, now),
+        **_here(sessions, others, table, item, now, place),
         **_tags([event for event in seen if event.item_id in table.item_ids], tags, item, now),
     }
 
@@ -104,6 +108,90 @@ def _tags(known: Sequence[Event], tags: Mapping[str, Mapping[str, float]], item:
     ]
     affinity = sum(weight * same for weight, same in zip(weights, alike))
     return {"t_affinity": affinity / sum(weights) if known else 0.0, "t_probability": max(tags[item].values())}
+
+
+def _log(price: float) -> float:
+    """Prices are kept in single precision."""
+    return math.log(float(np.float32(price)))
+
+
+def _entries(events: Sequence[Event], now: int) -> list[tuple[int, float]]:
+    """Events with one item and the mean log of their prices (NaN: none was told), for each day before today and each
+    place, in the order of days and of the places' keys."""
+    groups: dict[tuple[int, int], list[Event]] = {}
+    for event in events:
+        if event.timestamp // DAY < now // DAY:
+            groups.setdefault((event.timestamp // DAY, place_key(event.place)), []).append(event)
+    found = []
+    for key in sorted(groups):
+        logs = [_log(event.price) for event in groups[key] if event.price]
+        found.append((len(groups[key]), sum(logs) / len(logs) if logs else NAN))
+    return found
+
+
+def _average(entries: Sequence[tuple[int, float]], share: float) -> float:
+    """An average that gives each newer event this share of all that went before it."""
+    total = weight = 0.0
+    for n, price in entries:
+        if not math.isnan(price):
+            keep = (1 - share) ** n
+            total, weight = total * keep + price * (1 - keep), weight * keep + 1 - keep
+    return total / weight if weight else NAN
+
+
+def _prices(seen: Sequence[Event], sold: Sequence[Event], item: str, now: int) -> dict[str, float]:
+    entries = _entries(sold, now)
+    usual, recent = _average(entries, 0.03), _average(entries, 0.3)
+    paid = [_log(event.price) for event in seen if event.item_id == item and event.price]
+    return {
+        "i_price": usual,
+        "i_price_change": recent - usual,
+        "ui_price_change": recent - (sum(paid) / len(paid) if paid else NAN),
+    }
+
+
+def _here(
+    sessions: Sequence[Session], others: Sequence[Event], table: ItemTable, item: str, now: int, place: str
+) -> dict[str, float]:
+    """A session is where its first event was."""
+    if not place:
+        return dict.fromkeys(PLACE_NAMES, NAN)
+    learned, today = table.repurchase, now // DAY
+    kind_of: dict[str, int] = dict(zip(table.item_ids, learned.kind.tolist()))
+    none = len(learned.hazard) - 1
+    here = [session.events[0].place == place for session in sessions]
+    fresh = [2 ** (-(now - session.time) / DAY / 60) for session in sessions]
+    near = sum(weight for weight, there in zip(fresh, here) if there)
+
+    def share(having: Sequence[bool]) -> float:
+        if not any(having):
+            return 0.0
+        mine = sum(weight for weight, there, has in zip(fresh, here, having) if there and has)
+        everywhere = sum(weight for weight, has in zip(fresh, having) if has)
+        return (mine + everywhere / sum(fresh)) / (near + 1)
+
+    has = [item in session.items for session in sessions]
+    of_kind = [any(kind_of.get(one, none) == kind_of[item] for one in session.items) for session in sessions]
+    last = [session.time for session, there, own in zip(sessions, here, has) if there and own]
+    sizes = [len(session.events) for session, there in zip(sessions, here) if there]
+    sold = [event for event in others if event.place == place]
+    past = [event for event in sold if event.timestamp // DAY < today]
+    own = [event for event in past if event.item_id == item]
+    newest = max((event.timestamp // DAY for event in own), default=0)
+    priced = [(n, price) for n, price in _entries(own, now) if not math.isnan(price)]
+    usual = _average(_entries([event for event in others if event.item_id == item], now), 0.03)
+    ago = [today - event.timestamp // DAY for event in past if kind_of[event.item_id] == kind_of[item]]
+    return {
+        "ui_here": share(has),
+        "ui_here_days_since": (now - last[-1]) / DAY if last else NAN,
+        "k_here": share(of_kind),
+        "u_here": sum(here) / len(here) if here else NAN,
+        "u_here_size": sum(sizes) / len(sizes) if sizes else NAN,
+        "h_days_since": today - newest if own else NAN,
+        "h_price_change": priced[-1][1] - usual if priced else NAN,
+        # Of a place nothing was ever sold at nothing is known; what is older than 60 days says nothing.
+        "h_kind": sum(2 ** (-days / 3) for days in ago if days <= 60) if sold else NAN,
+    }
 
 
 def _ratio(value: float, span: float) -> float:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from features.history import EVENT_KINDS
 from features.items import ItemTable
+from features.keys import place_keys
+from features.places import PlaceActivity
 from features.ports import Event
 from features.repurchase import Repurchase
 from features.schema import AFFINITY_SLOTS
@@ -23,6 +25,7 @@ from training.materialize import EventArrays, build_item_table, event_arrays, lo
 WEEK = 7 * 86_400
 START = 2_000 * WEEK
 COPURCHASE = 0.25
+PLACES = ("", "north", "south")
 
 
 def event(
@@ -33,8 +36,10 @@ def event(
     kind: str = "purchase",
     user: str = "u",
     value: float = 1.0,
+    place: str = "",
+    price: float = 0.0,
 ) -> Event:
-    return Event(f"e{number}", user, item, kind, value, time, session)
+    return Event(f"e{number}", user, item, kind, value, time, session, place, price)
 
 
 def events_of(user: str, items: Sequence[str], start: int = START, step: int = 86_400) -> list[Event]:
@@ -56,6 +61,8 @@ def to_frame(events: Sequence[Event]) -> pl.DataFrame:
                 "event": pl.Series([event.kind for event in events], dtype=pl.String),
                 "value": pl.Series([event.value for event in events], dtype=pl.Float64),
                 "session_id": pl.Series([event.session_id for event in events], dtype=pl.String),
+                "place": pl.Series([event.place for event in events], dtype=pl.String),
+                "price": pl.Series([event.price for event in events], dtype=pl.Float64),
             }
         )
         .with_columns(timestamp=(pl.col("timestamp") * 1_000_000).cast(pl.Datetime("us", "UTC")))
@@ -106,6 +113,18 @@ def activity_of(events: Sequence[Event], items: int) -> Activity:
     return Activity.count(user, row, time, items)
 
 
+def places_of(events: Sequence[Event], items: int) -> PlaceActivity:
+    """Of the events of items i0..; others are left out."""
+    known = [e for e in events if e.item_id[1:].isdigit() and int(e.item_id[1:]) < items]
+    return PlaceActivity.count(
+        place_keys([e.place for e in known]),
+        np.array([int(e.item_id[1:]) for e in known], np.int64),
+        np.array([e.timestamp for e in known], np.int64),
+        np.array([e.price or np.nan for e in known], np.float32),
+        items,
+    )
+
+
 def bare_table(n: int, events: Sequence[Event] = (), repurchase: Repurchase | None = None) -> ItemTable:
     """n items without neighbours; statistics are those of the events."""
     return ItemTable.build(
@@ -117,6 +136,7 @@ def bare_table(n: int, events: Sequence[Event] = (), repurchase: Repurchase | No
         np.full((n, 4), -1, np.int32),
         np.zeros((n, 4), np.float32),
         repurchase,
+        places=places_of(events, n),
     )
 
 
@@ -162,11 +182,13 @@ def histories(draw: st.DrawFn, items: int = 12, most: int = 40, steps: Sequence[
                 st.integers(0, 4),
                 st.sampled_from(EVENT_KINDS),
                 st.floats(-100, 100, width=32),
+                st.sampled_from(PLACES),
+                st.sampled_from((0.0, 0.5, 3.25)),
             ),
             max_size=most,
         )
     )
     return [
-        event(number, f"i{item}", START + slot * step, f"s{session}", kind, value=value)
-        for number, (item, slot, session, kind, value) in enumerate(drawn)
+        event(number, f"i{item}", START + slot * step, f"s{session}", kind, value=value, place=place, price=price)
+        for number, (item, slot, session, kind, value, place, price) in enumerate(drawn)
     ]

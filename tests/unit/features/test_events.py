@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 import sqlite3
@@ -86,6 +87,31 @@ def test_events_are_there_after_the_file_is_opened_again(log: SqliteEventLog, pa
     again.close()
 
 
+def test_a_log_of_an_earlier_version_keeps_its_events_and_takes_places_and_prices(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT "
+            "NOT NULL, item_id TEXT NOT NULL, kind TEXT NOT NULL, value REAL NOT NULL, timestamp INTEGER NOT NULL, "
+            "session_id TEXT NOT NULL, pushed INTEGER NOT NULL DEFAULT 0)"
+        )
+        db.execute(f"INSERT INTO events VALUES (1, 'e1', 'u', 'a', 'purchase', 1.0, {START}, 's', 0)")
+    for _ in range(2):  # also where it was opened before
+        log = SqliteEventLog(path)
+        log.append([event(2, "b", START + 1, place="north", price=3.25)])
+        first, second = log.of_user("u")
+        assert (first.event_id, first.place, first.price) == ("e1", "", 0.0)
+        assert (second.item_id, second.place, second.price) == ("b", "north", 3.25)
+        log.close()
+
+
+@pytest.mark.parametrize("price", [-0.5, math.nan, math.inf])
+def test_an_event_of_an_impossible_price_is_refused(log: SqliteEventLog, price: float) -> None:
+    with pytest.raises(InvalidEvent, match=r"'e1' has price .*; give a finite one"):
+        log.append([event(1, "a", START, price=price)])
+    assert log.of_user("u") == []
+
+
 def test_an_event_that_comes_twice_counts_once(log: SqliteEventLog) -> None:
     first = event(1, "a", START)
     assert log.append([first, first]) == 1
@@ -129,10 +155,11 @@ def test_an_event_no_push_could_carry_is_refused_with_all_that_came_with_it(
 
 
 def test_training_reads_the_log_as_interactions(log: SqliteEventLog) -> None:
-    log.append([event(1, "a", START, "s1", "rating", "u", 4.5)])
+    log.append([event(1, "a", START, "s1", "rating", "u", 4.5, "north", 3.25)])
     row = log.frame().row(0, named=True)
     assert row.pop("timestamp").timestamp() == START
-    assert row == {"user_id": "u", "item_id": "a", "event": "rating", "value": 4.5, "session_id": "s1"}
+    told = {"value": 4.5, "session_id": "s1", "place": "north", "price": 3.25}
+    assert row == {"user_id": "u", "item_id": "a", "event": "rating", **told}
     assert str(log.frame().schema["timestamp"]) == "Datetime(time_unit='us', time_zone='UTC')"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from features.keys import item_keys
 from features.ports import Event
 from tests.unit.features.shop import START, event, histories
 
-FIELDS = ("item", "time", "session", "kind", "value")
+FIELDS = ("item", "time", "session", "kind", "value", "place", "price")
 OLDER = ("forgotten", "forgotten_kinds")
 
 
@@ -26,7 +28,9 @@ def assert_same(one: History, other: History) -> None:
 
 
 def rows(history: History) -> list[tuple[float, ...]]:
-    return list(zip(*(getattr(history, name).tolist() for name in FIELDS)))
+    """A price that was not told as -1: NaN is unlike itself."""
+    told = replace(history, price=np.nan_to_num(history.price, nan=-1.0))
+    return list(zip(*(getattr(told, name).tolist() for name in FIELDS)))
 
 
 @given(histories())
@@ -119,6 +123,8 @@ def test_a_training_history_is_bounded_at_its_own_time() -> None:
         START + np.arange(n, dtype=np.int64),
         np.zeros(n, np.int64),
         np.zeros(n, np.uint8),
+        np.ones(n, np.float32),
+        np.zeros(n, np.int64),
         np.ones(n, np.float32),
     )
     seen = everything.before(START + MAX_EVENTS + 5)

@@ -18,12 +18,24 @@ from features.errors import SchemaMismatch
 from features.events import history_of, session_keys
 from features.history import History
 from features.items import ItemTable
+from features.keys import place_key
 from features.ports import Event
 from features.repurchase import BIN_STARTS, GAP_DAYS, HOUR_BUCKETS, Repurchase
-from features.schema import AFFINITY_SLOTS, RANKING_COLUMNS, RANKING_NAMES, schema_hash
+from features.schema import AFFINITY_SLOTS, PLACE_NAMES, RANKING_COLUMNS, RANKING_NAMES, schema_hash
 from features.transforms import KIND_WEIGHT, assemble, summarize
 from tests.unit.features import naive
-from tests.unit.features.shop import COPURCHASE, START, WEEK, Journey, bare_table, catalog, event, histories, journey
+from tests.unit.features.shop import (
+    COPURCHASE,
+    PLACES,
+    START,
+    WEEK,
+    Journey,
+    bare_table,
+    catalog,
+    event,
+    histories,
+    journey,
+)
 
 DAY = 86_400
 ITEMS = 12
@@ -31,10 +43,17 @@ STATISTICS = slice(RANKING_NAMES.index("i_count_1d"), RANKING_NAMES.index("i_age
 
 
 def crowd() -> list[Event]:
-    """Other users' events, over a year before START and some weeks after it; nobody has i5."""
+    """Other users' events, over a year before START and some weeks after it; nobody has i5, the south sells no i7."""
     rng = np.random.default_rng(3)
     return [
-        event(n, f"i{item if item != 5 else 4}", START + int(time), user=f"v{user}")
+        event(
+            n,
+            f"i{item if item != 5 else 4}",
+            START + int(time),
+            user=f"v{user}",
+            place=PLACES[n % 3] if item != 7 else PLACES[n % 2],
+            price=0.0 if n % 5 == 4 else round(1 + item + 0.2 * (n % 4), 2),
+        )
         for n, (item, time, user) in enumerate(
             zip(rng.integers(0, ITEMS, 400), rng.integers(-60 * WEEK, 40 * WEEK, 400), rng.integers(0, 30, 400))
         )
@@ -90,17 +109,19 @@ def ordered(events: list[Event]) -> list[Event]:
     return sorted(events, key=lambda event: (event.timestamp, key[event.session_id]))
 
 
-def matrix_of(history: History, table: ItemTable, rows: npt.NDArray[np.int64], now: int) -> npt.NDArray[np.float32]:
-    profile = summarize(history, table, now)
+def matrix_of(
+    history: History, table: ItemTable, rows: npt.NDArray[np.int64], now: int, place: str = ""
+) -> npt.NDArray[np.float32]:
+    profile = summarize(history, table, now, place_key(place))
     return assemble(profile, table, rows, together_with(profile, table, rows))
 
 
-def assert_as_defined(events: list[Event], now: int) -> None:
+def assert_as_defined(events: list[Event], now: int, place: str) -> None:
     rows = np.arange(ITEMS)
-    profile = summarize(history_of(events), TABLE, now)
+    profile = summarize(history_of(events), TABLE, now, place_key(place))
     matrix = assemble(profile, TABLE, rows, np.full(ITEMS, COPURCHASE))
     for row in rows:
-        expected = naive.features(ordered(events), CROWD, TABLE, f"i{row}", COPURCHASE, now, TAGS)
+        expected = naive.features(ordered(events), CROWD, TABLE, f"i{row}", COPURCHASE, now, TAGS, place)
         assert expected.keys() == set(RANKING_NAMES)
         for at, name in enumerate(RANKING_NAMES):
             wanted, got = np.float32(expected[name]), matrix[row, at]
@@ -116,11 +137,15 @@ MOMENTS = (0, 1, 399_999, 400_000, WEEK - 1, WEEK, WEEK + 5 * HOUR, 9 * DAY + 13
 
 
 @settings(max_examples=200)
-@given(histories(ITEMS, steps=(1, 360, 40_000, 7 * HOUR, 11 * DAY, 55 * DAY)), st.sampled_from(MOMENTS))
-def test_every_column_is_what_its_meaning_says(events: list[Event], offset: int) -> None:
+@given(
+    histories(ITEMS, steps=(1, 360, 40_000, 7 * HOUR, 11 * DAY, 55 * DAY)),
+    st.sampled_from(MOMENTS),
+    st.sampled_from((*PLACES, "closed")),
+)
+def test_every_column_is_what_its_meaning_says(events: list[Event], offset: int, place: str) -> None:
     """Of every kind of event, in overlapping sessions, at tied times, of items the catalog forgot, seconds or years
-    apart, at moments amid the events and after them."""
-    assert_as_defined(events, START + offset)
+    apart, at moments amid the events and after them; of somebody at a shop, at one that never sold, or anywhere."""
+    assert_as_defined(events, START + offset, place)
 
 
 def test_the_columns_of_a_long_history_are_what_their_meanings_say() -> None:
@@ -130,12 +155,20 @@ def test_the_columns_of_a_long_history_are_what_their_meanings_say() -> None:
     for session in range(200):
         time += int(rng.integers(HOUR, 6 * DAY))
         events += [
-            event(len(events), f"i{rng.integers(0, ITEMS)}", time + n, f"s{session}", value=float(n))
+            event(
+                len(events),
+                f"i{rng.integers(0, ITEMS)}",
+                time + n,
+                f"s{session}",
+                value=float(n),
+                place=PLACES[session % 3],
+                price=n / 2,
+            )
             for n in range(int(rng.integers(1, 6)))
         ]
-    for ago in (0.5, 3.0, 250.0, 600.0):
-        assert_as_defined(events, int(time + ago * DAY))
-    assert_as_defined(events, time - 300 * DAY)
+    for place, ago in zip(("", "north", "south", "north"), (0.5, 3.0, 250.0, 600.0)):
+        assert_as_defined(events, int(time + ago * DAY), place)
+    assert_as_defined(events, time - 300 * DAY, "south")
 
 
 def test_only_the_newest_sessions_count_for_what_was_expected() -> None:
@@ -172,7 +205,15 @@ def test_an_empty_history_knows_the_items_and_the_hour_only() -> None:
         *(f"a{slot}_{name}" for slot in range(AFFINITY_SLOTS) for name in ("share", "sessions", "recent_10")),
     }
     zero |= {"k_gap", "k_again", "k_need"}
-    for name in (*RANKING_NAMES[: STATISTICS.start], "k_gap", "k_again", "k_choice", "k_need"):
+    for name in (
+        *RANKING_NAMES[: STATISTICS.start],
+        "ui_price_change",
+        *PLACE_NAMES,
+        "k_gap",
+        "k_again",
+        "k_choice",
+        "k_need",
+    ):
         assert (at[name] == 0).all() if name in zero else np.isnan(at[name]).all(), name
     assert (at["c_hour"] == 2).all()
     assert np.array_equal(matrix[:, STATISTICS], TABLE.statistics(START + 2 * WEEK), equal_nan=True)
@@ -242,7 +283,7 @@ def test_the_schema_hash_follows_names_order_and_meaning() -> None:
     assert len(set(RANKING_NAMES)) == len(RANKING_COLUMNS)
     assert len(schema_hash()) == 16
     # Changing what a column means without its text would keep old models: this pins the two together.
-    assert schema_hash() == "7620904970260a7c"
+    assert schema_hash() == "55cf8db50d4a3908"
 
 
 def test_an_item_table_of_another_schema_is_refused(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ import math
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.keys import NOWHERE, place_keys
 from features.workspace import Workspace
 from tests.unit.ingest.conftest import EVENTS, ITEMS, Ingest
 from training.datasets.columns import read_ids
 from training.datasets.errors import InvalidTable
 from training.datasets.report import Findings, IngestReport
+from training.materialize import event_arrays, load_events
 
 ROWS = {"user_id": ["u1"], "item_id": ["a"], "timestamp": [datetime(2024, 5, 1)]}
 
@@ -63,6 +66,30 @@ def test_given_event_value_and_session_survive_and_their_gaps_are_noted(shop: In
         "missing value, read as 1.0",
         "missing session_id, derived from user and day",
     }
+
+
+def test_places_are_names_and_what_is_no_price_is_not_told(shop: Ingest, workspace: Workspace) -> None:
+    report = shop(
+        interactions="user_id,item_id,timestamp,place,price\n"
+        "u,a,2024-05-01T00:00:01Z,007,2.5\nu,a,2024-05-01T00:00:02Z,,0\nu,a,2024-05-01T00:00:03Z,12,$3\n"
+        "u,a,2024-05-01T00:00:04Z,12,-1\nu,b,2024-05-01T00:00:05Z,north,\n"
+    )
+    told = pl.read_parquet(workspace.interactions).select("place", "price")
+    assert told.schema == {"place": pl.String, "price": pl.Float64}
+    assert told.rows() == [("007", 2.5), (None, None), ("12", None), ("12", None), ("north", None)]
+    (notice,) = (notice for notice in report.notices if "price" in notice.kind)
+    assert (notice.kind, notice.count) == ("price is no number above 0, read as not told", 3)
+    events = event_arrays(load_events(workspace), pl.read_parquet(workspace.items))
+    assert events.place.tolist() == place_keys(["007", "", "12", "12", "north"]).tolist()
+    assert np.isnan(events.price).tolist() == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("column", ["place", "price"])
+def test_places_come_without_prices_and_prices_without_places(shop: Ingest, workspace: Workspace, column: str) -> None:
+    shop(interactions=pl.DataFrame({**ROWS, column: [7]}))
+    events = event_arrays(load_events(workspace), pl.read_parquet(workspace.items))
+    assert (events.place.tolist() == [NOWHERE]) == (column == "price")
+    assert np.isnan(events.price).tolist() == [column == "place"]
 
 
 def test_further_interaction_columns_of_parquet_stay_as_they_are(shop: Ingest, workspace: Workspace) -> None:

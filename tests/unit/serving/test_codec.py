@@ -152,6 +152,11 @@ REFUSED: list[tuple[Message, str]] = [
     (events(event(value=math.inf)), r"events\[0\].value is inf"),
     (events(event(value=-math.inf)), r"events\[0\].value is -inf"),
     (events(event(value=1.1e9)), r"events\[0\].value is 1100000000.0"),
+    (events(event(price=math.nan)), r"events\[0\].price is nan"),
+    (events(event(price=-0.01)), r"events\[0\].price is -0.01"),
+    (events(event(price=1.1e9)), r"events\[0\].price is 1100000000.0"),
+    (events(event(place="x" * 21)), r"events\[0\].place"),
+    (Recommend(place="x" * 21), "place"),
     (events(event(timestamp=1)), r"events\[0\].timestamp is 1"),
     (events(event(timestamp=-NOW)), r"events\[0\].timestamp is -"),
     (events(event(timestamp=NOW * 1_000)), r"events\[0\].timestamp is 1500000000000"),
@@ -218,10 +223,11 @@ def test_event_without_time_kind_value_or_session_is_a_purchase_now() -> None:
 
 @pytest.mark.parametrize("kind", EVENT_KINDS)
 def test_event_is_read_as_it_was_sent(kind: str) -> None:
-    sent = event(event_id="e1", kind=kind, value=2.5, timestamp=NOW - 5, session_id="s")
+    sent = event(event_id="e1", kind=kind, value=2.5, timestamp=NOW - 5, session_id="s", place="north", price=3.25)
     (read_,) = CODEC.events(events(sent), NOW)
     assert (read_.event_id, read_.user_id, read_.item_id, read_.kind) == ("e1", "u", "i", kind)
     assert (read_.value, read_.timestamp, read_.session_id) == (2.5, NOW - 5, "s")
+    assert (read_.place, read_.price) == ("north", 3.25)
 
 
 def test_claims_keep_their_order_and_kind() -> None:
@@ -286,6 +292,8 @@ some_events = st.builds(
     value=st.floats(),
     timestamp=st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**33)),
     session_id=texts,
+    place=texts,
+    price=st.floats(),
 )
 
 
@@ -301,6 +309,7 @@ def test_whatever_passes_the_codec_can_be_recorded(sent: list[recommender_pb2.Ev
         assert all((one.event_id, one.user_id, one.item_id, one.session_id))
         assert math.isfinite(one.value)
         assert one.value
+        assert 0 <= one.price <= 1e9
         assert 631_152_000 <= one.timestamp <= 4_102_444_800
 
 

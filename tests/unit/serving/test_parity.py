@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.history import MAX_EVENTS
-from features.keys import item_keys
+from features.keys import item_keys, place_key
 from features.schema import RANKING_NAMES
 from features.workspace import Workspace
 from models import release
@@ -68,7 +68,9 @@ class Paths:
 
     def online(self, moment: Moment) -> dict[str, tuple[bytes, float]]:
         """Features and score of every candidate, by item id."""
-        query = RecommendQuery("r", 60_000, moment.user, "", CANDIDATES, at=moment.at, new_only=moment.new_only)
+        query = RecommendQuery(
+            "r", 60_000, moment.user, "", CANDIDATES, at=moment.at, new_only=moment.new_only, place=moment.place
+        )
         answer = asyncio.run(recommend(self.services, query, RequestClock(60_000)))
         assert answer.path == "known_user"
         return self._named(moment, [(item.item_id, item.score) for item in answer.items])
@@ -81,7 +83,7 @@ class Paths:
         """What `build_groups` gives a learner for a session of the user that begins at the time."""
         user = self.events.users.index(moment.user)
         table, nothing = self.offline.table, np.empty(0, np.int64)
-        one = (np.array([value], np.int64) for value in (user, moment.at, 0, 0))
+        one = (np.array([value], np.int64) for value in (user, moment.at, 0, 0, place_key(moment.place)))
         groups = build_groups(
             lambda _: self.events.history(user),
             lambda _: table,
@@ -130,21 +132,24 @@ def paths(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 
 
 @st.composite
-def moments(draw: st.DrawFn, histories: Mapping[str, npt.NDArray[np.int64]]) -> Moment:
-    """Any user at any second until a month after his last event, or at the very second of one, which must not count."""
+def moments(draw: st.DrawFn, histories: Mapping[str, npt.NDArray[np.int64]], places: Sequence[str]) -> Moment:
+    """Any user at any second until a month after his last event, or at the very second of one, which must not count;
+    at any place, at one that never sold, or nobody knows where."""
     user = draw(st.sampled_from(sorted(histories)))
     time = histories[user]
     exact = st.sampled_from(time[time > time[0]].tolist() or [int(time[-1]) + 1])
     at = draw(st.integers(int(time[0]) + 1, int(time[-1]) + 30 * _DAY) | exact)
-    return Moment(user, at, draw(st.booleans()))
+    return Moment(user, at, draw(st.booleans()), draw(st.sampled_from(("", "never", *places))))
 
 
 def test_training_service_and_backfill_agree_to_the_bit_for_any_user_and_time(paths: Paths) -> None:
     """Only users whose whole history is kept can be asked about the past: the rest of it has left the online state."""
     times = {user: history.time for user, history in paths.offline.histories.items() if 0 < len(history) < MAX_EVENTS}
 
+    places = pl.read_parquet(Workspace(paths.root).interactions)["place"].unique().sort().to_list()
+
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(moments(times))
+    @given(moments(times, places))
     def agree(moment: Moment) -> None:
         online, backfill, training = paths.online(moment), paths.backfill(moment), paths.training(moment)
         assert online == backfill
@@ -169,7 +174,9 @@ def test_training_service_and_backfill_agree_to_the_bit_for_any_user_and_time(pa
 
 def explained(paths: Paths, moment: Moment) -> Answered:
     """What the service would reply with explanations, from the pipeline."""
-    query = RecommendQuery("r", 60_000, moment.user, "", 20, at=moment.at, explain=True, new_only=moment.new_only)
+    query = RecommendQuery(
+        "r", 60_000, moment.user, "", 20, at=moment.at, explain=True, new_only=moment.new_only, place=moment.place
+    )
     answer = asyncio.run(recommend(paths.services, query, RequestClock(60_000)))
     return Answered(
         answer.header.release,

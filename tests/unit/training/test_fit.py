@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from features.candidates import retrieve
 from features.history import History
 from features.itemtags import PUBLISHED
+from features.keys import NOWHERE
 from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
@@ -36,7 +37,17 @@ from tests.unit.features.shop import (
 )
 from training.config import TrainConfig
 from training.evaluate import baselines
-from training.fit import SEARCH_TARGETS, SEARCH_TREES, SHORTENED, Tandem, Views, choose, fit_ranker
+from training.fit import (
+    PLACE_HIDDEN,
+    SEARCH_TARGETS,
+    SEARCH_TREES,
+    SHORTENED,
+    Tandem,
+    Views,
+    _training_targets,
+    choose,
+    fit_ranker,
+)
 from training.materialize import build_item_table, event_arrays, training_view
 from training.metrics import bootstrap, per_target
 from training.protocols import BUCKETS, Protocol, next_basket, temporal, truncated_at_random
@@ -73,9 +84,7 @@ def fitted(request: pytest.FixtureRequest, real: Journey, protocol: Protocol) ->
 
 def all_targets(protocol: Protocol) -> Targets:
     parts = (protocol.train, protocol.valid, protocol.test)
-    return Targets(
-        *(np.concatenate([getattr(part, column) for part in parts]) for column in ("user", "time", "start", "end"))
-    )
+    return Targets(*(np.concatenate(columns) for columns in zip(*(part.columns for part in parts))))
 
 
 def test_a_view_is_the_newest_that_is_not_newer_than_the_time(real: Journey, protocol: Protocol) -> None:
@@ -151,7 +160,7 @@ def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, name
     targets = every.take(every.time <= time)
     users_after = np.array([later.events.users.index(user) for user in protocol.events.users])[targets.user]
     shift = later.events.starts[users_after] - protocol.events.starts[targets.user]
-    same = Targets(users_after, targets.time, targets.start + shift, targets.end + shift)
+    same = Targets(users_after, targets.time, targets.start + shift, targets.end + shift, targets.place)
 
     # The table is built of all events there are, as in training.
     table = build_item_table(real.workspace.config(), real.items, event_arrays(frame, real.items))
@@ -188,7 +197,7 @@ def test_test_groups_are_what_serving_computes(fitted: Tandem, real: Journey) ->
         if protocol.name == "next_basket" and protocol.events.session[targets.start[number]] in history.session:
             continue  # moved behind a basket of the same second: a service cannot be asked between the two
         asked += 1
-        profile = summarize(history, table, time)
+        profile = summarize(history, table, time, int(targets.place[number]))
         found = retrieve(profile, table, CANDIDATES, repeats=fitted.repeats)
         assert groups.rows[start:end].tolist() == found.rows.tolist()
         assert groups.matrix[start:end].tobytes() == assemble(profile, table, found.rows, found.copurchase).tobytes()
@@ -540,3 +549,18 @@ def test_without_published_tags_nothing_is_compared(fitted: Tandem) -> None:
     assert fitted.tags is None
     assert "tags" not in fitted.ranker.manifest
     assert fitted.importance["t_affinity"] == 0
+
+
+def test_a_fifth_of_the_training_targets_tell_no_place(real: Journey, protocol: Protocol) -> None:
+    """And no target of the days after a date does: nobody knows where somebody will be."""
+    views = Views.build(real.table, protocol.events, all_targets(protocol).time)
+    targets, _ = _training_targets(QUICK, protocol, views)
+    hidden = float((targets.place == NOWHERE).mean())
+    if protocol.name == "temporal":
+        assert hidden == 1.0
+        return
+    assert hidden == pytest.approx(PLACE_HIDDEN, abs=0.05)
+    assert (protocol.test.place != NOWHERE).all()
+    assert (protocol.test.anywhere.place == NOWHERE).all()
+    at = protocol.test.start
+    assert protocol.test.place.tolist() == protocol.events.place[at].tolist()

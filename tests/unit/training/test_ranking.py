@@ -62,7 +62,7 @@ def test_groups_hold_what_serving_computes_at_the_same_moment(real: Journey, nam
         seen = History.decode(served.history(int(targets.user[number])).before(time).encode())
         if events.session[targets.start[number]] in seen.session:
             continue  # moved behind a basket of the same second
-        profile = summarize(seen, table, time)
+        profile = summarize(seen, table, time, int(targets.place[number]))
         found = retrieve(profile, table, CANDIDATES, repeats=repeats)
         matrix = assemble(profile, table, found.rows, found.copurchase)
         assert matrix.tobytes() == groups.matrix[start:end].tobytes()
@@ -115,7 +115,7 @@ def test_events_from_the_targets_time_on_move_nothing_of_it(events: list[Event],
     table, _ = table_of(catalog(12), events_of("v", ["i1", "i2", "i1", "i3"]))
     time = START + slot * 40_000
     one = np.array([0])
-    targets = Targets(one, np.array([time]), one, one)
+    targets = Targets(one, np.array([time]), one, one, one)
 
     def groups(history: History) -> Groups:
         return build_groups(lambda _: history, lambda _: table, targets, lambda _: np.array([1, 2]), repeats=True)
@@ -128,7 +128,11 @@ def test_events_from_the_targets_time_on_move_nothing_of_it(events: list[Event],
 def test_no_targets_give_empty_groups_of_all_columns(real: Journey) -> None:
     none = np.empty(0, np.int64)
     groups = build_groups(
-        lambda _: History.empty(), lambda _: real.table, Targets(none, none, none, none), lambda _: none, repeats=True
+        lambda _: History.empty(),
+        lambda _: real.table,
+        Targets(none, none, none, none, none),
+        lambda _: none,
+        repeats=True,
     )
     assert groups.matrix.shape == (0, len(RANKING_NAMES))
     assert (len(groups.rows), len(groups.relevance), len(groups.sizes), len(groups.missed)) == (0, 0, 0, 0)
@@ -139,7 +143,7 @@ def test_no_targets_give_empty_groups_of_all_columns(real: Journey) -> None:
 def test_a_user_without_history_is_offered_what_is_popular_and_all_else_is_missed(real: Journey) -> None:
     one = np.array([0])
     time = int(real.events.time.max())
-    targets = Targets(one, np.array([time]), one, one)
+    targets = Targets(one, np.array([time]), one, one, one)
     popular = real.table.popular_at(time)[:CANDIDATES]
     unpopular = int(np.setdiff1d(np.arange(len(real.table)), real.table.popular_at(time))[0])
     groups = build_groups(
@@ -156,7 +160,7 @@ def test_a_user_without_history_is_offered_what_is_popular_and_all_else_is_misse
 
 def numbered(n: int) -> Targets:
     numbers = np.arange(n)
-    return Targets(numbers, START + (numbers * 7) % n, numbers, numbers + 1)
+    return Targets(numbers, START + (numbers * 7) % n, numbers, numbers + 1, numbers % 3)
 
 
 @given(st.integers(0, 60), st.integers(0, 2**31))

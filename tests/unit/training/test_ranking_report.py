@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from io import StringIO
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from features.keys import NOWHERE
 from features.ports import Event
 from features.workspace import Workspace, WorkspaceConfig
 from tests.unit.features.shop import START, catalog, events_of, to_frame
@@ -139,6 +141,41 @@ def test_numbers_are_those_of_the_lists(result: dict[str, Any], workspace: Works
         assert {key: pytest.approx(np.nanmean(column)) for key, column in own.items()} == result["models"][name]
     lift = bootstrap(values["tandem"]["ndcg@10"] - values["gp-topfreq"]["ndcg@10"], 7).to_dict()
     assert result["protocols"]["next_basket"]["lift"]["gp-topfreq"]["ndcg@10"] == pytest.approx(lift)
+
+
+class Placed(Oracle):
+    """An oracle to whom tells it a place, and own counts to all others."""
+
+    def recommend(self, targets: Targets, k: int, since: IntArray | None = None) -> IntArray:
+        counts = self._own.recommend(targets, k, since)
+        told = targets.place != NOWHERE
+        counts[told] = super().recommend(targets, k, since)[told]
+        return counts
+
+
+def test_what_places_are_worth_is_measured_by_leaving_them_out(
+    workspace: Workspace, result: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where requests can tell one: of the days after a date nobody knows where anybody will be."""
+    assert result["place"] == {}
+    placed = Workspace(shutil.copytree(workspace.root, tmp_path / "placed"))
+    frame = pl.read_parquet(placed.interactions)
+    frame.with_columns(place=pl.lit("north")).write_parquet(placed.interactions)
+    found = evaluate_ranking(placed, Placed, repeats=True, tuning_targets=20)
+    assert list(found["place"]) == ["next_basket"]
+    place = found["place"]["next_basket"]
+    assert place["told"] == found["protocols"]["next_basket"]["targets"]
+    assert place["models"]["told"] == found["models"]["tandem"]
+    best = found["protocols"]["next_basket"]["models"]["p-topfreq"]
+    assert place["models"]["not_told"]["ndcg@10"] == pytest.approx(best["ndcg@10"], abs=0.02)
+    gain = place["gain"]["ndcg@10"]
+    lost = place["models"]["told"]["ndcg@10"] - place["models"]["not_told"]["ndcg@10"]
+    assert gain["mean"] == pytest.approx(lost)
+    assert gain["low"] > 0
+    assert place["not_told"]["ndcg@10"]["mean"] == pytest.approx(found["gain"]["ndcg@10"]["mean"] - lost)
+    told = "Told the store or branch, as here: NDCG@10 +"
+    assert told in html.render(found)
+    assert told in printed(found)
 
 
 def test_new_items_are_asked_for_apart(result: dict[str, Any], workspace: Workspace) -> None:
@@ -373,7 +410,7 @@ class Fixed:
 def test_impossible_lists_are_refused(rows: list[list[int]], message: str) -> None:
     one = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match=message):
-        ask(Fixed(np.array(rows, np.int64)), Targets(one, one, one, one), N)
+        ask(Fixed(np.array(rows, np.int64)), Targets(one, one, one, one, one), N)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (-0.013, 0.047), (0.0, 1.0)])

@@ -1,0 +1,168 @@
+"""What was sold where and for how much: prices of items, and items of a store, a branch or a channel, as of any day.
+
+Like `features.statistics`, counts by day are kept and a day's state is summed up when it is asked for: from events of
+all days before it (UTC). Where no event tells a place or a price, the columns made of this are NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from features.keys import NOWHERE, KeyArray
+
+DAY: Final = 86_400
+USUAL: Final = 0.03
+RECENT: Final = 0.3
+"""What one event adds to an item's usual and to its recent price: they remember some 33 events, and 3."""
+KIND_DAYS: Final = 3.0
+"""Days in which what was sold of a kind somewhere halves."""
+FIELDS: Final = ("places", "starts", "rows", "day", "pair", "n", "price")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Here:
+    """One place on one day. ``rows`` int32 [r]: items ever sold there, ascending; ``last`` int32 [r]: day of each
+    item's last event before, -1 for none; ``price`` float64 [r]: log of its price then, NaN where not told;
+    ``kinds`` float64 [kinds]: events with each kind of item, halved every KIND_DAYS."""
+
+    rows: npt.NDArray[np.int32]
+    last: npt.NDArray[np.int32]
+    price: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceDay:
+    """All places on one day: see Here. ``usual`` and ``recent`` float64 [items]: logs of an item's prices everywhere,
+    NaN for none."""
+
+    usual: npt.NDArray[np.float64]
+    recent: npt.NDArray[np.float64]
+    last: npt.NDArray[np.int32]
+    price: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceActivity:
+    """Events by day, place and item, in order of (day, place, item).
+
+    ``places`` int64 [p]: keys, ascending, NOWHERE among them where events tell no place. Pairs of a place and an item
+    sold there: those of place q are ``starts[q]`` to ``starts[q + 1]`` (int64 [p + 1]), with the items' rows ascending
+    in ``rows`` (int32 [pairs]). Entries: ``day`` int32, since 1970; ``pair`` int32; ``n`` int32, events; ``price``
+    float64, mean log price, NaN where none was told.
+    """
+
+    places: KeyArray
+    starts: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int32]
+    day: npt.NDArray[np.int32]
+    pair: npt.NDArray[np.int32]
+    n: npt.NDArray[np.int32]
+    price: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+    @staticmethod
+    def none() -> PlaceActivity:
+        """Of a catalog without events, or whose events tell neither places nor prices."""
+        rows = np.empty(0, np.int32)
+        return PlaceActivity(
+            np.empty(0, np.int64), np.zeros(1, np.int64), rows, rows, rows, rows, np.empty(0, np.float64)
+        )
+
+    @staticmethod
+    def count(
+        place: KeyArray,
+        row: npt.NDArray[np.int64],
+        time: npt.NDArray[np.int64],
+        price: npt.NDArray[np.float32],
+        items: int,
+    ) -> PlaceActivity:
+        """From events [n] in any order: keys of places, item rows (0 to ``items`` - 1), seconds since 1970, and
+        prices of one unit, NaN where not told."""
+        told = np.isfinite(price) & (price > 0)
+        if not told.any() and not (place != NOWHERE).any():
+            return PlaceActivity.none()
+        places, at = np.unique(place, return_inverse=True)
+        pairs, pair = np.unique(at.astype(np.int64) * items + row, return_inverse=True)
+        first = int(time.min()) // DAY
+        entries, entry = np.unique((time // DAY - first) * len(pairs) + pair, return_inverse=True)
+        logs = np.log(np.where(told, price, 1.0).astype(np.float64))
+        priced = np.bincount(entry, told, len(entries))
+        with np.errstate(invalid="ignore"):
+            mean = np.bincount(entry, logs, len(entries)) / np.where(priced > 0, priced, np.nan)
+        return PlaceActivity(
+            places,
+            np.searchsorted(pairs, np.arange(len(places) + 1) * items),
+            (pairs % items).astype(np.int32),
+            (entries // len(pairs) + first).astype(np.int32),
+            (entries % len(pairs)).astype(np.int32),
+            np.bincount(entry, minlength=len(entries)).astype(np.int32),
+            mean,
+        )
+
+    def at(self, day: int, items: int, kind: npt.NDArray[np.int64], kinds: int) -> PlaceDay:
+        """What all days before ``day`` say. ``kind`` int64 [items]: of each item, below ``kinds``."""
+        end = int(np.searchsorted(self.day, day, side="left"))
+        owner = np.repeat(np.arange(len(self.places)), np.diff(self.starts))
+        found = _as_of(
+            day, end, self.day, self.pair, self.n, self.price, self.rows, owner, kind, items, len(self.places), kinds
+        )
+        return PlaceDay(*found)
+
+    def here(self, state: PlaceDay, place: int) -> Here | None:
+        """What ``state``, of this activity, says of a place; None for one where nothing was ever sold."""
+        at = int(np.searchsorted(self.places, place))
+        if place == NOWHERE or at == len(self.places) or self.places[at] != place:
+            return None
+        pairs = slice(int(self.starts[at]), int(self.starts[at + 1]))
+        return Here(self.rows[pairs], state.last[pairs], state.price[pairs], state.kinds[at])
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """By name, to save and to load."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+_NONE: Final = np.empty(0, np.float64)
+NO_PLACE: Final = Here(np.empty(0, np.int32), np.empty(0, np.int32), _NONE, _NONE)
+"""Where nothing was ever sold, or nobody said where."""
+
+
+@njit(cache=True, nogil=True)
+def _as_of(day, end, days, pair, n, price, rows, owner, kind, items, places, kinds):  # type: ignore[no-untyped-def]
+    """The arrays of a PlaceDay, of entries before ``end``. Averages forget by events, free of where they began."""
+    last = np.full(len(rows), -1, np.int32)
+    here = np.full(len(rows), np.nan, np.float64)
+    slow, slow_weight = np.zeros(items), np.zeros(items)
+    fast, fast_weight = np.zeros(items), np.zeros(items)
+    sold = np.zeros((places, kinds), np.float64)
+    for entry in range(end):
+        at = pair[entry]
+        row = rows[at]
+        last[at] = days[entry]
+        since = day - days[entry]
+        if since <= 20 * KIND_DAYS:
+            sold[owner[at], kind[row]] += n[entry] * 2.0 ** (-since / KIND_DAYS)
+        if np.isnan(price[entry]):
+            continue
+        here[at] = price[entry]
+        many = n[entry] > 1  # powers are dear
+        keep = (1.0 - USUAL) ** n[entry] if many else 1.0 - USUAL
+        slow[row] = slow[row] * keep + price[entry] * (1.0 - keep)
+        slow_weight[row] = slow_weight[row] * keep + 1.0 - keep
+        keep = (1.0 - RECENT) ** n[entry] if many else 1.0 - RECENT
+        fast[row] = fast[row] * keep + price[entry] * (1.0 - keep)
+        fast_weight[row] = fast_weight[row] * keep + 1.0 - keep
+    usual, recent = np.full(items, np.nan, np.float64), np.full(items, np.nan, np.float64)
+    for row in range(items):
+        if slow_weight[row] > 0.0:
+            usual[row] = slow[row] / slow_weight[row]
+            recent[row] = fast[row] / fast_weight[row]
+    return usual, recent, last, here, sold

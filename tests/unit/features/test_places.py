@@ -1,0 +1,128 @@
+"""Prices and what is sold where, as of any day; the columns made of them are checked in test_transforms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.items import ItemTable
+from features.keys import NOWHERE, place_key, place_keys
+from features.places import PlaceActivity
+from features.ports import Event
+from tests.unit.features.shop import START, bare_table, event, histories, places_of
+
+DAY = 86_400
+TODAY = START // DAY
+ITEMS = 12
+KIND = np.zeros(ITEMS, np.int64)
+
+
+def sold(number: int, item: str, days: float, place: str, price: float = 0.0) -> Event:
+    return event(number, item, START + int(days * DAY), place=place, price=price)
+
+
+def test_an_unnamed_place_is_nowhere_and_names_have_keys_of_their_own() -> None:
+    keys = place_keys(["north", "", "south", "north"]).tolist()
+    assert keys[1] == place_key("") == NOWHERE
+    assert keys[0] == keys[3] == place_key("north") != keys[2] == place_key("south")
+    assert NOWHERE not in (keys[0], keys[2])
+    assert place_keys([]).tolist() == []
+
+
+def test_a_day_knows_what_came_before_it() -> None:
+    events = [sold(0, "i1", 0, "north", 2.0), sold(1, "i1", 1, "south", 4.0), sold(2, "i2", 1, "north")]
+    activity = places_of(events, ITEMS)
+
+    def at(day: int, place: str) -> tuple[list[int], list[float], list[float]]:
+        here = activity.here(activity.at(TODAY + day, ITEMS, KIND, 1), place_key(place))
+        assert here is not None
+        return here.last.tolist(), here.price.tolist(), here.kinds.tolist()
+
+    assert at(0, "north")[0] == [-1, -1]
+    last, price, kinds = at(1, "north")
+    assert last == [TODAY, -1]
+    assert kinds == pytest.approx([2 ** (-1 / 3)])
+    assert price[0] == math.log(2.0)
+    assert math.isnan(price[1])
+    last, _, kinds = at(2, "north")
+    assert last == [TODAY, TODAY + 1]
+    assert kinds == pytest.approx([2 ** (-2 / 3) + 2 ** (-1 / 3)])
+    assert at(2, "south")[:2] == ([TODAY + 1], [math.log(4.0)])
+
+
+def test_usual_prices_move_slowly_and_recent_ones_at_once() -> None:
+    events = [sold(n, "i1", n, "north", 2.0) for n in range(60)] + [
+        sold(60 + n, "i1", 60, "south", 1.0) for n in (0, 1)
+    ]
+    day = places_of(events, ITEMS).at(TODAY + 61, ITEMS, KIND, 1)
+    assert math.exp(day.recent[1]) == pytest.approx(2.0 * 0.5 ** (1 - 0.7**2), rel=1e-6)
+    assert math.exp(day.usual[1]) == pytest.approx(2.0 * 0.5 ** ((1 - 0.97**2) / (1 - 0.97**62)), rel=1e-6)
+    assert np.isnan(day.usual[[0, 2]]).all()
+
+
+def test_nothing_is_known_of_a_place_that_never_sold_and_of_nowhere() -> None:
+    activity = places_of([sold(0, "i1", 0, "", 2.0), sold(1, "i2", 0, "north")], ITEMS)
+    day = activity.at(TODAY + 1, ITEMS, KIND, 1)
+    assert activity.here(day, place_key("south")) is None
+    assert activity.here(day, NOWHERE) is None
+    assert not np.isnan(day.usual[1])
+
+
+def test_without_places_and_prices_nothing_is_kept() -> None:
+    activity = places_of([event(0, "i1", START), event(1, "i2", START)], ITEMS)
+    assert len(activity) == len(activity.places) == len(activity.rows) == 0
+    day = activity.at(TODAY + 1, ITEMS, KIND, 1)
+    assert np.isnan(day.usual).all()
+    assert activity.here(day, place_key("north")) is None
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_no_price_is_not_told(price: float) -> None:
+    activity = PlaceActivity.count(
+        place_keys(["north"]), np.array([1]), np.array([START]), np.array([price], np.float32), ITEMS
+    )
+    assert np.isnan(activity.price).all()
+    assert np.isnan(activity.at(TODAY + 1, ITEMS, KIND, 1).usual).all()
+
+
+@given(histories(ITEMS, steps=(40_000, 7 * 3_600)), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_neither_the_order_of_events_nor_later_ones_move_a_day(events: list[Event], days: int, random: object) -> None:
+    """Planted later events change no bit of what a day knows of the places and items that were there before."""
+    day = TODAY + days
+    before = [one for one in events if one.timestamp // DAY < day]
+    shuffled = events.copy()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = (places_of(some, ITEMS) for some in (before, shuffled))
+    now, later = (each.at(day, ITEMS, KIND, 1) for each in (one, other))
+    if len(one):
+        assert now.usual.tobytes() == later.usual.tobytes()
+        assert now.recent.tobytes() == later.recent.tobytes()
+    for key in one.places:
+        mine, planted = one.here(now, int(key)), other.here(later, int(key))
+        if mine is None:
+            assert planted is None
+            continue
+        assert planted is not None
+        known = np.isin(planted.rows, mine.rows)
+        for name in ("rows", "last", "price"):
+            assert getattr(mine, name).tobytes() == getattr(planted, name)[known].tobytes()
+        assert (planted.last[~known] == -1).all()
+        assert mine.kinds.tobytes() == planted.kinds.tobytes()
+
+
+def test_a_saved_table_knows_its_places_and_a_longer_one_too(tmp_path: Path) -> None:
+    table = bare_table(ITEMS, [sold(0, "i1", 0, "north", 2.0), sold(1, "i2", 0, "south", 3.0)])
+    table.save(tmp_path / "table")
+    loaded = ItemTable.load(tmp_path / "table")
+    more = loaded.extended(loaded.frame.head(1).with_columns(item_id=loaded.frame["item_id"].head(1) + "-new"))
+    for each in (table, loaded, more):
+        here = each.here(START + DAY, place_key("south"))
+        assert here is not None
+        assert (here.rows.tolist(), here.last.tolist(), here.price.tolist()) == ([2], [TODAY], [math.log(3.0)])
+        assert each.prices(START + DAY).usual[:3].tolist()[1:] == [math.log(2.0), math.log(3.0)]
+    assert math.isnan(more.prices(START + DAY).usual[ITEMS])
