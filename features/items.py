@@ -47,7 +47,6 @@ class _Day:
     statistics: npt.NDArray[np.float32]
     popular: npt.NDArray[np.int64]
     trends: npt.NDArray[np.float32]
-    places: PlaceDay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +79,7 @@ class ItemTable:
     had_by: tuple[str, ...]
     places: PlaceActivity
     _days: dict[int, _Day] = field(default_factory=dict)
+    _place_days: dict[int, PlaceDay] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -123,9 +123,7 @@ class ItemTable:
         found = self._days.get(number)
         if found is None:
             statistics = self.activity.at(number, len(self))
-            repurchase = self.repurchase
-            places = self.places.at(number, len(self), repurchase.kind, len(repurchase.hazard))
-            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics), places)
+            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
             # Of several threads that get here at once each may compute the day; all find the same.
             for old in list(self._days)[: 1 - DAYS_KEPT]:
                 self._days.pop(old, None)
@@ -137,13 +135,25 @@ class ItemTable:
         return self._day(now).trends
 
     def prices(self, now: int) -> PlaceDay:
-        """What items cost when the day (UTC) of ``now`` began. Shared: read only."""
-        return self._day(now).places
+        """What items cost, and what was sold where, when the day (UTC) of ``now`` began. Shared: read only."""
+        number = now // DAY
+        found = self._place_days.get(number)
+        if found is None:
+            # Training goes from day to day: each goes on from the nearest one before it.
+            known = dict(self._place_days)
+            before = known.get(max((day for day in known if day < number), default=number))
+            repurchase = self.repurchase
+            found = self.places.at(number, len(self), repurchase.kind, len(repurchase.hazard), before)
+            # Of several threads that get here at once each may compute the day; all find the same.
+            for old in list(self._place_days)[: 1 - DAYS_KEPT]:
+                self._place_days.pop(old, None)
+            self._place_days[number] = found
+        return found
 
     def here(self, now: int, place: int) -> Here | None:
         """What was known of a place by its key (`features.keys.place_keys`) when that day began; None for one where
         nothing was ever sold."""
-        return self.places.here(self._day(now).places, place)
+        return self.places.here(self.prices(now), place)
 
     def _kind_trends(self, statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         kind, kinds = self.repurchase.kind, len(self.repurchase.hazard)

@@ -38,14 +38,20 @@ class Here:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceDay:
-    """All places on one day: see Here. ``usual`` and ``recent`` float64 [items]: logs of an item's prices everywhere,
-    NaN for none."""
+    """All places when a day began: see Here. ``usual`` and ``recent`` float64 [items]: logs of an item's prices
+    everywhere, NaN for none.
+
+    ``end``: entries before that day; ``sums`` float64 [4, items]: what the averages are made of, so that a later day
+    goes on from here.
+    """
 
     usual: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
     last: npt.NDArray[np.int32]
     price: npt.NDArray[np.float64]
     kinds: npt.NDArray[np.float64]
+    end: int
+    sums: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,14 +114,22 @@ class PlaceActivity:
             mean,
         )
 
-    def at(self, day: int, items: int, kind: npt.NDArray[np.int64], kinds: int) -> PlaceDay:
-        """What all days before ``day`` say. ``kind`` int64 [items]: of each item, below ``kinds``."""
+    def at(
+        self, day: int, items: int, kind: npt.NDArray[np.int64], kinds: int, before: PlaceDay | None = None
+    ) -> PlaceDay:
+        """What all days before ``day`` say. ``kind`` int64 [items]: of each item, below ``kinds``. ``before``: an
+        earlier day of the same items, from which the sums go on; the result is the same to the bit without it."""
         end = int(np.searchsorted(self.day, day, side="left"))
+        if before is None:
+            last, price = np.full(len(self.rows), -1, np.int32), np.full(len(self.rows), np.nan)
+            start, sums = 0, np.zeros((4, items))
+        else:
+            start, sums, last, price = before.end, before.sums.copy(), before.last.copy(), before.price.copy()
+        usual, recent = _go_on(start, end, self.day, self.pair, self.n, self.price, self.rows, last, price, sums)
+        since = int(np.searchsorted(self.day, day - int(20 * KIND_DAYS), side="left"))
         owner = np.repeat(np.arange(len(self.places)), np.diff(self.starts))
-        found = _as_of(
-            day, end, self.day, self.pair, self.n, self.price, self.rows, owner, kind, items, len(self.places), kinds
-        )
-        return PlaceDay(*found)
+        sold = _recently(day, since, end, self.day, self.pair, self.n, self.rows, owner, kind, len(self.places), kinds)
+        return PlaceDay(usual, recent, last, price, sold, end, sums)
 
     def here(self, state: PlaceDay, place: int) -> Here | None:
         """What ``state``, of this activity, says of a place; None for one where nothing was ever sold."""
@@ -136,22 +150,16 @@ NO_PLACE: Final = Here(np.empty(0, np.int32), np.empty(0, np.int32), _NONE, _NON
 
 
 @njit(cache=True, nogil=True)
-def _as_of(day, end, days, pair, n, price, rows, owner, kind, items, places, kinds):  # type: ignore[no-untyped-def]
-    """The arrays of a PlaceDay, of entries before ``end``. Averages forget by events, free of where they began."""
-    last = np.full(len(rows), -1, np.int32)
-    here = np.full(len(rows), np.nan, np.float64)
-    slow, slow_weight = np.zeros(items), np.zeros(items)
-    fast, fast_weight = np.zeros(items), np.zeros(items)
-    sold = np.zeros((places, kinds), np.float64)
-    for entry in range(end):
+def _go_on(start, end, days, pair, n, price, rows, last, here, sums):  # type: ignore[no-untyped-def]
+    """Add the entries ``start`` to ``end`` to ``last``, ``here`` [pairs] and ``sums`` [4, items]; usual and recent log
+    prices [items]. Averages forget by events and are free of where they began."""
+    slow, slow_weight, fast, fast_weight = sums[0], sums[1], sums[2], sums[3]
+    for entry in range(start, end):
         at = pair[entry]
-        row = rows[at]
         last[at] = days[entry]
-        since = day - days[entry]
-        if since <= 20 * KIND_DAYS:
-            sold[owner[at], kind[row]] += n[entry] * 2.0 ** (-since / KIND_DAYS)
         if np.isnan(price[entry]):
             continue
+        row = rows[at]
         here[at] = price[entry]
         many = n[entry] > 1  # powers are dear
         keep = (1.0 - USUAL) ** n[entry] if many else 1.0 - USUAL
@@ -160,9 +168,21 @@ def _as_of(day, end, days, pair, n, price, rows, owner, kind, items, places, kin
         keep = (1.0 - RECENT) ** n[entry] if many else 1.0 - RECENT
         fast[row] = fast[row] * keep + price[entry] * (1.0 - keep)
         fast_weight[row] = fast_weight[row] * keep + 1.0 - keep
-    usual, recent = np.full(items, np.nan, np.float64), np.full(items, np.nan, np.float64)
+    items = sums.shape[1]
+    usual, recent = np.full(items, np.nan), np.full(items, np.nan)
     for row in range(items):
         if slow_weight[row] > 0.0:
             usual[row] = slow[row] / slow_weight[row]
             recent[row] = fast[row] / fast_weight[row]
-    return usual, recent, last, here, sold
+    return usual, recent
+
+
+@njit(cache=True, nogil=True)
+def _recently(day, start, end, days, pair, n, rows, owner, kind, places, kinds):  # type: ignore[no-untyped-def]
+    """Events of kinds [places, kinds] among the entries ``start`` to ``end``, halved every KIND_DAYS."""
+    fresh = 2.0 ** (-np.arange(20 * KIND_DAYS + 1) / KIND_DAYS)
+    sold = np.zeros((places, kinds))
+    for entry in range(start, end):
+        at = pair[entry]
+        sold[owner[at], kind[rows[at]]] += n[entry] * fresh[day - days[entry]]
+    return sold

@@ -204,7 +204,7 @@ def fit_ranker(
     counted_at = np.maximum(events.time, events.recorded)
     activity = Activity.count(events.user[known], events.row[known], counted_at[known], len(table))
     views = Views.build(
-        replace(table, activity=activity, places=place_activity(events, len(table)), _days={}),
+        replace(table, activity=activity, places=place_activity(events, len(table)), _days={}, _place_days={}),
         protocol.events,
         np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
     )

@@ -115,6 +115,28 @@ def test_neither_the_order_of_events_nor_later_ones_move_a_day(events: list[Even
         assert mine.kinds.tobytes() == planted.kinds.tobytes()
 
 
+@given(histories(ITEMS, steps=(40_000, 7 * 3_600)), st.lists(st.integers(0, 80), min_size=2, max_size=5))
+def test_a_day_that_goes_on_from_an_earlier_one_is_the_same_to_the_bit(events: list[Event], days: list[int]) -> None:
+    activity = places_of(events, ITEMS)
+    before = None
+    for day in sorted(days):
+        before, anew = (activity.at(TODAY + day, ITEMS, KIND, 1, start) for start in (before, None))
+        for name in ("usual", "recent", "last", "price", "kinds", "sums"):
+            assert getattr(before, name).tobytes() == getattr(anew, name).tobytes(), name
+        assert before.end == anew.end
+
+
+def test_a_table_knows_a_day_whatever_days_it_was_asked_for_before() -> None:
+    events = [sold(n, f"i{n % ITEMS}", n / 3, "north", 1.0 + n % 5) for n in range(90)]
+    asked = bare_table(ITEMS, events)
+    for days in (9, 3, 30, 17, 2, 4, 5, 6, 7, 8, 30, 17, 9):
+        now = START + days * DAY
+        one, other = asked.prices(now), bare_table(ITEMS, events).prices(now)
+        assert one.usual.tobytes() == other.usual.tobytes()
+        assert one.kinds.tobytes() == other.kinds.tobytes()
+    assert len(asked._place_days) <= 8
+
+
 def test_a_saved_table_knows_its_places_and_a_longer_one_too(tmp_path: Path) -> None:
     table = bare_table(ITEMS, [sold(0, "i1", 0, "north", 2.0), sold(1, "i2", 0, "south", 3.0)])
     table.save(tmp_path / "table")
