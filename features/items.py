@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ _TAGS: Final = tuple(f"tag_{name}" for name in itemtags.FIELDS)
 _TREND_EVENTS: Final = 2_000.0
 """Events at which a day's (or week's) shares of the kinds and the month's weigh the same."""
 _STATISTIC: Final = {column.name: at for at, column in enumerate(ITEM_STATS)}
+
+
+_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,10 +127,7 @@ class ItemTable:
         if found is None:
             statistics = self.activity.at(number, len(self))
             found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
-            # Of several threads that get here at once each may compute the day; all find the same.
-            for old in list(self._days)[: 1 - DAYS_KEPT]:
-                self._days.pop(old, None)
-            self._days[number] = found
+            _remember(self._days, number, found)
         return found
 
     def kind_trends(self, now: int) -> npt.NDArray[np.float32]:
@@ -144,10 +144,7 @@ class ItemTable:
             before = known.get(max((day for day in known if day < number), default=number))
             repurchase = self.repurchase
             found = self.places.at(number, len(self), repurchase.kind, len(repurchase.hazard), before)
-            # Of several threads that get here at once each may compute the day; all find the same.
-            for old in list(self._place_days)[: 1 - DAYS_KEPT]:
-                self._place_days.pop(old, None)
-            self._place_days[number] = found
+            _remember(self._place_days, number, found)
         return found
 
     def here(self, now: int, place: int) -> Here | None:
@@ -353,6 +350,13 @@ class ItemTable:
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error
+
+
+def _remember(days: dict[int, _Any], number: int, found: _Any) -> None:
+    """Of several threads that get here at once each may have computed the day; all find the same."""
+    for old in list(days)[: 1 - DAYS_KEPT]:
+        days.pop(old, None)
+    days[number] = found
 
 
 @lru_cache(maxsize=8)

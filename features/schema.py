@@ -138,7 +138,6 @@ RANKING_COLUMNS: Final = (
     *TAG_COLUMNS,
 )
 RANKING_NAMES: Final = tuple(column.name for column in RANKING_COLUMNS)
-PLACE_NAMES: Final = tuple(column.name for column in _HERE)
 
 
 def schema_hash() -> str:

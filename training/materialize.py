@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,29 +71,16 @@ class EventArrays:
         recorded, session = self.recorded[window], self.session[window]
         order = np.lexsort((session, recorded))
         order = order[: np.searchsorted(recorded[order], time)]
-        columns = (
-            self.key[window],
-            recorded,
-            session,
-            self.kind[window],
-            self.value[window],
-            self.place[window],
-            self.price[window],
-        )
-        return History(*(column[order] for column in columns))
+        return History(*(column[order] for column in self._columns(window, self.recorded)))
 
     def history(self, user: int) -> History:
         """All events of one user, unbounded (``History.before`` bounds it)."""
-        window = slice(self.starts[user], self.starts[user + 1])
-        return History(
-            self.key[window],
-            self.time[window],
-            self.session[window],
-            self.kind[window],
-            self.value[window],
-            self.place[window],
-            self.price[window],
-        )
+        return History(*self._columns(self.user_slice(user), self.time))
+
+    def _columns(self, window: slice, time: npt.NDArray[np.int64]) -> Sequence[npt.NDArray[Any]]:
+        """What a History holds of some events, in its order."""
+        columns = (self.key, time, self.session, self.kind, self.value, self.place, self.price)
+        return [column[window] for column in columns]
 
     def user_slice(self, user: int) -> slice:
         return slice(int(self.starts[user]), int(self.starts[user + 1]))

@@ -23,9 +23,10 @@ from features.items import ItemTable
 from features.keys import place_key
 from features.ports import Event
 from features.repurchase import BIN_STARTS, GAP_DAYS, LAST_DAY
-from features.schema import AFFINITY_SLOTS, PLACE_NAMES
+from features.schema import AFFINITY_SLOTS, RANKING_NAMES
 
 NAN = math.nan
+PLACE_NAMES = RANKING_NAMES[RANKING_NAMES.index("ui_here") : RANKING_NAMES.index("h_kind") + 1]
 DAY = 86_400
 WEIGHT = {"purchase": 1.0, "view": 0.1, "click": 0.2, "cart": 0.5, "rating": 1.0}
 

@@ -21,7 +21,7 @@ from features.items import ItemTable
 from features.keys import place_key
 from features.ports import Event
 from features.repurchase import BIN_STARTS, GAP_DAYS, HOUR_BUCKETS, Repurchase
-from features.schema import AFFINITY_SLOTS, PLACE_NAMES, RANKING_COLUMNS, RANKING_NAMES, schema_hash
+from features.schema import AFFINITY_SLOTS, RANKING_COLUMNS, RANKING_NAMES, schema_hash
 from features.transforms import KIND_WEIGHT, assemble, summarize
 from tests.unit.features import naive
 from tests.unit.features.shop import (
@@ -208,7 +208,7 @@ def test_an_empty_history_knows_the_items_and_the_hour_only() -> None:
     for name in (
         *RANKING_NAMES[: STATISTICS.start],
         "ui_price_change",
-        *PLACE_NAMES,
+        *naive.PLACE_NAMES,
         "k_gap",
         "k_again",
         "k_choice",
