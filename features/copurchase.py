@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from features.keys import distinct
+
 MAX_SESSION = 100
 """Larger sessions say little about any pair and would dominate the cost; their first items are taken."""
 
@@ -23,7 +25,7 @@ def neighbours(
     values = np.zeros((items, top), np.float32)
     if not len(session):
         return rows, values
-    pairs = np.unique(session.astype(np.int64) * items + item)  # in 32 bits it would overflow
+    pairs = distinct(session.astype(np.int64) * items + item)  # in 32 bits it would overflow
     of_session, of_item = np.divmod(pairs, items)
     starts = np.flatnonzero(np.diff(of_session, prepend=-1))
     position = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.r_[starts, len(pairs)]))

@@ -336,9 +336,10 @@ def predicts(given: npt.NDArray[np.int32], of: npt.NDArray[np.int32]) -> float:
 
     A plain share of hits would take a brand that most products have for the parent of every category.
     """
-    pairs, count = np.unique(np.stack((given, of), axis=1), axis=0, return_counts=True)
+    labels = int(of.max()) + 1
+    pairs, count = np.unique(given.astype(np.int64) * labels + of, return_counts=True)
     best = np.zeros(int(given.max()) + 1)
-    np.maximum.at(best, pairs[:, 0], count)
+    np.maximum.at(best, pairs // labels, count)
     commonest = int(np.bincount(of).max())
     if commonest == len(of):
         return 1.0

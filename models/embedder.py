@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.errors import MissingExtra
-from models.ports import FloatMatrix
+from models.ports import Embedder, FloatMatrix
 
 _MAX_TOKENS: Final = 256  # sentence_bert_config.json: longer texts are cut
 _MOST: Final = 127
@@ -85,6 +85,22 @@ class MiniLMEmbedder:
         ids = torch.tensor(tokens, device=self._device)
         with torch.inference_mode():
             return torch.nn.functional.normalize(self._encoder(ids).mean(dim=1), dim=1).cpu().numpy()
+
+
+class Embedded:
+    """Vectors of texts that are known beforehand, made by ``embedder`` at once: batches of a few texts cost it most."""
+
+    def __init__(self, embedder: Embedder, texts: Iterable[str]) -> None:
+        self._embedder = embedder
+        self.model_id, self.dimension = embedder.model_id, embedder.dimension
+        distinct = list(dict.fromkeys(texts))
+        self._vectors = dict(zip(distinct, embedder.embed(distinct)))
+
+    def embed(self, texts: Sequence[str]) -> FloatMatrix:
+        """See Embedder. Other texts are embedded as they come."""
+        new = [text for text in texts if text not in self._vectors]
+        vectors = self._vectors | dict(zip(new, self._embedder.embed(new))) if new else self._vectors
+        return np.array([vectors[text] for text in texts], np.float32).reshape(len(texts), self.dimension)
 
 
 class _Encoder:

@@ -50,7 +50,9 @@ install_lock() {
     fi
     say "installing $(grep -c '==' "$lock") packages from $lock (some minutes the first time, seconds from the cache)"
     # torch is installed anew because its CPU and CUDA builds have one version, and .venv may hold the other one.
-    local sync=("$VENV/bin/uv" pip sync --python "$VENV/bin/python" --reinstall-package torch)
+    # Bytecode is written once, here: where PYTHONDONTWRITEBYTECODE is set (containers, CI) every process would compile
+    # feast, transformers and Ray for itself, over ten seconds each, and a service has a dozen of them.
+    local sync=("$VENV/bin/uv" pip sync --python "$VENV/bin/python" --compile-bytecode --reinstall-package torch)
     if "${sync[@]}" "${backend[@]}" "$lock"; then return; fi
     if [[ ${#backend[@]} -gt 0 ]]; then
         say "torch's CPU build cannot be had; taking the registry's build, which brings CUDA (gigabytes)"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.items import ItemTable
+from features.keys import distinct
 from features.store import USER_PROFILE, FeatureRepository
 from graph.ports import KnowledgeGraph
 from graph.properties import PropertyTable
@@ -23,6 +24,7 @@ from graph.wants import labels_that_serve, read_person, serves_any
 from models import coldstart, guardrail
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand, Described
+from models.embedder import Embedded
 from models.guardrail import Guardrail, GuardrailConfig
 from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
@@ -68,7 +70,7 @@ def households(
 ) -> list[Household]:
     """At most ``most`` users with enough sessions, described at the middle of their history."""
     rng = np.random.default_rng(seed)
-    sessions = np.array([len(np.unique(events.session[events.user_slice(user)])) for user in range(len(events.users))])
+    sessions = np.array([len(distinct(events.session[events.user_slice(user)])) for user in range(len(events.users))])
     eligible = np.flatnonzero(sessions >= MIN_SESSIONS)
     chosen = np.sort(rng.choice(eligible, min(most, len(eligible)), replace=False))
     cuts = [int(np.median(events.time[events.user_slice(int(user))])) for user in chosen]
@@ -162,11 +164,13 @@ async def build_examples(
         table.statistic("i_count_28d", cut),
         table.statistic("i_reorder", cut),
     )
+    progress("cold start: evidence", 0.0)
+    wants = [list(read_person(graph, person.words).wants) for person in people]
+    spoken = (text for person, want in zip(people, wants) for text in coldstart.spoken(person.words, want))
+    embedded = Embedded(embedder, spoken)
     described: list[Described] = []
-    wants: list[list[str]] = []
     for number, person in enumerate(people):
-        wants.append(list(read_person(graph, person.words).wants))
-        described.append(coldstart.describe(catalog, embedder, person.words, wants[-1]))
+        described.append(coldstart.describe(catalog, embedded, person.words, wants[number]))
         progress("cold start: evidence", number / len(people))
     answers: dict[int, LLMTags] = {}
     if llm is not None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.history import EVENT_KINDS
-from features.keys import NOWHERE
+from features.keys import NOWHERE, distinct
 from training.materialize import EventArrays, event_arrays, had_by
 from training.ranking import Targets
 
@@ -68,21 +68,28 @@ class ItemSets:
         width = 1 + int(max(rows.max(initial=-1), self.rows.max(initial=-1)))
         members = self.owner * width + self.rows
         asked = np.arange(len(self))[:, None] * width + rows
-        at = np.minimum(np.searchsorted(members, asked), max(0, len(members) - 1))
-        return (members[at] == asked) & (rows >= 0) if len(members) else np.zeros(rows.shape, bool)
+        return _among(asked, members) & (rows >= 0)
 
     def inside(self, other: ItemSets) -> npt.NDArray[np.bool_]:
         """For each member [members] whether the other's set of the same target holds it too."""
         width = 1 + int(max(self.rows.max(initial=0), other.rows.max(initial=0)))
-        return np.isin(self.owner * width + self.rows, other.owner * width + other.rows)
+        return _among(self.owner * width + self.rows, other.owner * width + other.rows)
 
     @staticmethod
     def build(owner: IntArray, rows: IntArray, targets: int) -> ItemSets:
         """From pairs in any order, repetitions allowed; rows below 0 (unknown items) are dropped."""
         known = rows >= 0
         width = 1 + int(rows.max(initial=0))
-        pairs = np.unique(owner[known] * width + rows[known])
+        pairs = distinct(owner[known] * width + rows[known])
         return ItemSets(np.searchsorted(pairs, np.arange(targets + 1) * width), pairs % width)
+
+
+def _among(asked: IntArray, ascending: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether each number [...] is one of those ascending."""
+    if not len(ascending):
+        return np.zeros(asked.shape, bool)
+    found: npt.NDArray[np.bool_] = ascending[np.minimum(np.searchsorted(ascending, asked), len(ascending) - 1)] == asked
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +119,7 @@ class Protocol:
         """The known items one target wants: distinct rows, ascending."""
         window = slice(int(targets.start[number]), int(targets.end[number]))
         rows = self.events.row[window][self.likes[window]]
-        return np.unique(rows[rows >= 0])
+        return distinct(rows[rows >= 0])
 
     def wanted_sets(self, targets: Targets) -> ItemSets:
         return self._sets(targets.start, targets.end, self.likes)

@@ -174,5 +174,8 @@ def measure_repeats(events: EventArrays, counts: npt.NDArray[np.bool_]) -> float
     if not known.any():
         return 0.0
     pair = events.user[known] * (int(events.row.max()) + 1) + events.row[known]
-    occasions = np.unique(np.stack((pair, events.session[known])), axis=1)[0]
-    return 1.0 - len(np.unique(occasions)) / len(occasions)
+    session = events.session[known]
+    order = np.lexsort((session, pair))
+    pair, session = pair[order], session[order]
+    new = np.diff(pair, prepend=-1) != 0
+    return 1.0 - int(new.sum()) / int((new | (np.diff(session, prepend=0) != 0)).sum())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from models.embedder import MiniLMEmbedder, _product
+from models.embedder import Embedded, MiniLMEmbedder, _product
 from models.llm.weights import packaged_file
 from models.ports import Embedder
 
@@ -46,6 +46,14 @@ def test_rows_are_unit_vectors_in_the_order_of_the_texts(embedder: Embedder) -> 
 def test_related_texts_are_nearer(embedder: Embedder, text: str, near: str, far: str) -> None:
     a, b, c = embedder.embed([text, near, far])
     assert a @ b > a @ c
+
+
+def test_texts_embedded_beforehand_have_the_same_bits_and_others_come_as_asked(embedder: Embedder) -> None:
+    known = Embedded(embedder, iter([*TEXTS, "milk"]))
+    assert (known.model_id, known.dimension) == (embedder.model_id, embedder.dimension)
+    for asked in (TEXTS, ["milk", "milk", "bread"], ["bread"], []):
+        assert known.embed(asked).tobytes() == embedder.embed(asked).tobytes()
+        assert known.embed(asked).shape == (len(asked), embedder.dimension)
 
 
 def test_no_texts_give_no_rows(embedder: Embedder) -> None:
