@@ -341,9 +341,12 @@ def neutral(matrix: FloatMatrix, usual: Mapping[str, float]) -> FloatMatrix:
 
 def usual_values(matrix: FloatMatrix) -> dict[str, float]:
     """Medians of the personal columns over training candidates, for `neutral`."""
-    columns = [*PERSONAL, "label_rank"]
-    with np.errstate(all="ignore"):
-        return {name: float(np.nanmedian(matrix[:, COLD_COLUMNS.index(name)])) for name in columns if len(matrix)}
+    if not len(matrix):
+        return {}
+    columns = {name: matrix[:, COLD_COLUMNS.index(name)] for name in (*PERSONAL, "label_rank")}
+    # A catalog without labels knows none of theirs.
+    told = {name: column[~np.isnan(column)] for name, column in columns.items()}
+    return {name: float(np.median(column)) if len(column) else float("nan") for name, column in told.items()}
 
 
 def order_for_person(
