@@ -218,7 +218,7 @@ def sum_up(
             events_here += size[s]
 
     # In order of first appearance, so that the inner loop, sessions times items, runs through memory.
-    place, had = np.full(m, -1, np.int64), np.empty(m, np.int64)
+    position_of, had = np.full(m, -1, np.int64), np.empty(m, np.int64)
     latest, expected, pace = np.empty(m), np.zeros(m), np.empty((m, hazard.shape[1]))
     everywhere = np.zeros(m)
     count, longest = 0, len(bin_of_day) - 1
@@ -236,9 +236,9 @@ def sum_up(
             row = own[item]
             if row[LAST_SESSION] == s:
                 continue
-            position = place[item]
+            position = position_of[item]
             if position < 0:
-                position = place[item] = count
+                position = position_of[item] = count
                 had[count] = item
                 pace[count] = hazard[kind[item]]
                 count += 1

@@ -61,8 +61,10 @@ def place_names(workspace: Workspace) -> list[str]:
         names = told.select("place").collect()
     if workspace.events.exists():
         log = SqliteEventLog(workspace.events)
-        names = pl.concat([names, log.frame().select("place")])
-        log.close()
+        try:
+            names = pl.concat([names, log.frame().select("place")])
+        finally:
+            log.close()
     known = names.filter(pl.col("place").is_not_null() & (pl.col("place") != ""))
     counts = known.group_by("place").len().sort("len", "place", descending=[True, False])
     return [str(name) for name in counts["place"]]
