@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 KIND = "ranker"
 Ranked = tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """Matrix [n, columns], relevance [n], and how many rows each target has, one after the other."""
+FloatMatrix64 = npt.NDArray[np.float64]
 
 
 class RankerConfig(BaseModel):
@@ -95,11 +96,14 @@ class LightGBMRanker:
         # One thread: 200 rows are too few to share, and a busy replica has other requests for its cores.
         return np.asarray(self._booster.predict(matrix, raw_score=True, num_threads=1), np.float64)
 
+    def shares(self, matrix: FloatMatrix) -> FloatMatrix64:
+        """Exact tree-SHAP contributions [n, columns + 1], the last the bias: they add up to the score."""
+        return np.asarray(self._booster.predict(matrix, pred_contrib=True, num_threads=1), np.float64)
+
     def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
         if not len(matrix):
             return []
-        shares = np.asarray(self._booster.predict(matrix, pred_contrib=True, num_threads=1), np.float64)
-        return top_contributions(self._columns, matrix, shares, top)
+        return top_contributions(self._columns, matrix, self.shares(matrix), top)
 
     def importance(self) -> dict[str, float]:
         """Total gain of the splits on each column."""
@@ -107,13 +111,16 @@ class LightGBMRanker:
         return {name: float(gain) for name, gain in zip(self._columns, gains)}
 
     def save(self, folder: Path) -> None:
-        facts = {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
+        artifacts.save(folder, KIND, self.facts, self.write)
 
-        def write(where: Path) -> None:
-            # LightGBM's own text format: readable, and without code in it.
-            (where / "model.txt").write_text(self._booster.model_to_string())
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says beside what saving adds."""
+        return {key: value for key, value in self.manifest.items() if key not in ("kind", "files", "created")}
 
-        artifacts.save(folder, KIND, facts, write)
+    def write(self, folder: Path) -> None:
+        """The trees alone, in LightGBM's own text format: readable, and without code in it."""
+        (folder / "model.txt").write_text(self._booster.model_to_string())
 
     @staticmethod
     def load(folder: Path, schema_hash: str) -> LightGBMRanker:

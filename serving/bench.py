@@ -31,7 +31,7 @@ from features.store import FeatureRepository
 from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from models import release
-from models.ranker import LightGBMRanker
+from models.blend import Blend
 from serving import auth, growth, memory, render
 from serving.app import APP, running
 from serving.config import ServeConfig
@@ -269,7 +269,7 @@ def _predict(
     workspace: Workspace, folder: Path, rows: int, users: Sequence[str], repeats: bool
 ) -> dict[str, int | float]:
     """The ranker alone, in this process, on the features of real users' candidates."""
-    ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
+    ranker = Blend.load(folder / RANKER, schema_hash())
     table = ItemTable.load(folder / "item_table")
     now = workspace.config().data_end + 1
     histories = _repository(workspace).histories()

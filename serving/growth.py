@@ -32,9 +32,9 @@ from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from graph.properties import PropertyTable
 from models import release
+from models.blend import Blend
 from models.catalog import Catalog
 from models.ports import FloatMatrix
-from models.ranker import LightGBMRanker
 from serving.arrivals import Arrivals
 from serving.clock import RequestClock
 from serving.config import ServeConfig
@@ -291,7 +291,7 @@ def _score(batch: _Batch) -> dict[str, float]:
     workspace = Workspace(batch.workspace)
     current, folder = release.read(workspace.releases)
     table = ItemTable.load(folder / "item_table")
-    ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
+    ranker = Blend.load(folder / RANKER, schema_hash())
     histories = {user: History.decode(blob) for user, blob in batch.histories.items()}
     loaded = time.perf_counter()
     rows = 0

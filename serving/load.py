@@ -24,6 +24,7 @@ from graph import ontology
 from graph.properties import PropertyTable
 from graph.taxonomy import with_wider
 from models import labelset, release, tagging
+from models.blend import Blend
 from models.catalog import Catalog
 from models.coldstart import COLD_COLUMNS, Demand
 from models.embedder import MiniLMEmbedder
@@ -34,7 +35,6 @@ from models.labelcounts import LabelCounts
 from models.policy import TagPolicy
 from models.ports import Embedder
 from models.prompts.registry import PromptRegistry
-from models.ranker import LightGBMRanker
 from models.release import Release
 from models.tagging import TAG_COLUMNS, TagItem
 from models.values import ValueJudge
@@ -68,16 +68,16 @@ class Trees:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.ranker = LightGBMRanker.load(folder / RANKER, schema_hash())
-        self.discovery: LightGBMRanker | None = None
+        self.ranker = Blend.load(folder / RANKER, schema_hash())
+        self.discovery: Blend | None = None
         if (folder / DISCOVERY).exists():
-            self.discovery = LightGBMRanker.load(folder / DISCOVERY, schema_hash())
+            self.discovery = Blend.load(folder / DISCOVERY, schema_hash())
         self.guardrails: dict[str, Guardrail] = {}
         for name, columns in ((TAG_GUARDRAIL, TAG_COLUMNS), (COLD_GUARDRAIL, COLD_COLUMNS)):
             if (folder / name).exists():
                 self.guardrails[name] = Guardrail.load(folder / name, columns)
 
-    def model(self, name: str) -> LightGBMRanker | Guardrail:
+    def model(self, name: str) -> Blend | Guardrail:
         if name == DISCOVERY and self.discovery is not None:
             return self.discovery
         return self.ranker if name == RANKER else self.guardrails[name]
@@ -203,7 +203,7 @@ def _check_versions(current: Release, running: dict[str, Any]) -> None:
             )
 
 
-def _scorer(ranker: LightGBMRanker, name: str, remote: Mapping[str, Any] | None) -> Scorer:
+def _scorer(ranker: Blend, name: str, remote: Mapping[str, Any] | None) -> Scorer:
     return LocalScorer(ranker) if remote is None else RemoteScorer(remote[name], name)
 
 

@@ -25,8 +25,8 @@ from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
 from features.workspace import Workspace
 from models import release
+from models.blend import Blend
 from models.ports import Contribution
-from models.ranker import LightGBMRanker
 from protos.tandem.v1 import recommender_pb2
 from serving.batch import Users
 from serving.client import Client
@@ -114,9 +114,7 @@ class Offline:
         self.release = current.id
         self.table = table or ItemTable.load(folder / "item_table")
         self._rankers = {
-            name: LightGBMRanker.load(folder / name, schema_hash())
-            for name in (RANKER, DISCOVERY)
-            if (folder / name).exists()
+            name: Blend.load(folder / name, schema_hash()) for name in (RANKER, DISCOVERY) if (folder / name).exists()
         }
         self.histories = stored_histories(workspace)
         names = place_names(workspace)
@@ -162,7 +160,7 @@ class Offline:
         return self._rankers[ranker].predict(matrix)
 
     def contributions(self, matrix: npt.NDArray[np.float32], ranker: str = RANKER) -> list[Mapping[str, float]]:
-        """Every column's exact tree-SHAP share of every row's score."""
+        """Every column's share of every row's score."""
         explained = self._rankers[ranker].explain(matrix, len(RANKING_NAMES))
         return [{reason.feature: reason.contribution for reason in row} for row in explained]
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.store import OnlineStoreConfig
 from models.guardrail import GuardrailConfig
 from models.llm import LLMConfig
+from models.networkfit import NetworkConfig
 from models.policy import TagConfig
 from models.ranker import RankerConfig
 
@@ -20,6 +21,8 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ranker: RankerConfig = RankerConfig()
+    network: NetworkConfig | None = NetworkConfig()
+    """The network beside the ranker's trees, kept where validation says that it helps; None trains none."""
     tags: TagConfig = TagConfig()
     cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.005, depth=4)
     """A cold start's proposals are right when the user buys the item later: base rates are far below those of tags."""

@@ -58,10 +58,15 @@ class NewCandidates:
 
 def ndcg(groups: Groups, model: TreeModel) -> FloatArray:
     """NDCG@10 of each target's order of its own candidates [targets]; what retrieval missed does not count."""
+    return ndcg_of(groups, model.predict(groups.matrix))
+
+
+def ndcg_of(groups: Groups, scores: npt.NDArray[np.float64]) -> FloatArray:
+    """The same of scores [n]."""
     relevant = groups.relevance > 0
     owner = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
     wanted = ItemSets.build(owner[relevant], groups.rows[relevant], len(groups.sizes))
-    return per_target(best_rows(groups, model.predict(groups.matrix), 10), wanted, 10)["ndcg@10"]
+    return per_target(best_rows(groups, scores, 10), wanted, 10)["ndcg@10"]
 
 
 def fit(

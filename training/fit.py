@@ -20,8 +20,9 @@ from features.schema import RANKING_NAMES, TAG_COLUMNS, schema_hash
 from features.statistics import Activity
 from features.workspace import Workspace
 from models import ranker
+from models.blend import Blend
 from models.ranker import LightGBMRanker, RankerConfig
-from training import discovery
+from training import blending, discovery
 from training.config import TrainConfig
 from training.discovery import NewCandidates
 from training.materialize import (
@@ -96,22 +97,22 @@ class TagTrial:
 
     kept: bool
     gain: Interval
-    other: LightGBMRanker
+    other: Blend
 
 
 @dataclass(slots=True)
 class Tandem:
-    """The ranker as a recommender of one protocol: retrieval, features and trees, exactly as they serve.
+    """The ranker as a recommender of one protocol: retrieval, features and scores, exactly as they serve.
 
     ``discovery``: the ranker of items a user has not had; None where ``ranker`` orders those as well.
     """
 
     protocol: Protocol
     views: Views
-    ranker: LightGBMRanker
+    ranker: Blend
     repeats: bool
     trial: TagTrial | None = None
-    discovery: LightGBMRanker | None = None
+    discovery: Blend | None = None
     name: str = field(default="tandem", init=False)
 
     @property
@@ -216,7 +217,17 @@ def fit_ranker(
     informing = informs(every)
     every, validates = every.keep(informing), validates[informing]
     data = ranker.Binned.of(RANKING_NAMES, (every.matrix, every.relevance, every.sizes), config.ranker.threads)
-    chosen, rounds, validation, quick = choose(config, data, every.sizes, validates, repeats, progress)
+    (chosen, rounds, validation, quick), first = blending.together(
+        lambda: choose(config, data, every.sizes, validates, repeats, progress),
+        lambda: blending.fit_network(config, every, _few(validates)),
+    )
+    quick_blend, gain = None if quick is None else Blend(quick), None
+    if quick is not None and first is not None:
+        gain, both = blending.judge(every, validates, quick, first, config.seed)
+        if gain.helps:
+            quick_blend, validation = both, gain.ndcg
+            larger = {"learning_rate": min(1.0, chosen.learning_rate * blending.STEPS)}
+            chosen, rounds = chosen.model_copy(update=larger), math.ceil(rounds * blending.ROUNDS)
     facts = {
         "schema_hash": schema_hash(),
         "protocol": protocol.name,
@@ -227,32 +238,48 @@ def fit_ranker(
         **facts,
     }
 
-    def fit(data: ranker.Binned, name: str, unused: Collection[str] = ()) -> LightGBMRanker:
-        return ranker.fit(chosen, data, facts, lambda done: progress(f"ranker: {name}", done), unused, rounds)
+    def fit(data: ranker.Binned, name: str, unused: Collection[str] = (), beside: bool = False) -> LightGBMRanker:
+        own = blending.beside(chosen) if beside else chosen
+        return ranker.fit(own, data, facts, lambda done: progress(f"ranker: {name}", done), unused, rounds)
 
-    fitted = fit(data, "boosting")
+    def fit_all(name: str, unused: Collection[str] = ()) -> Blend:
+        if gain is None or not gain.helps:
+            trees = fit(data, name, unused)
+            if gain is not None:
+                trees.manifest["network"] = gain.noted
+            return Blend(trees)
+        numbers = [RANKING_NAMES.index(column) for column in unused]
+        trees, network = blending.together(
+            lambda: fit(data, name, unused, beside=True),
+            lambda: blending.fit_network(config, every, np.ones(len(every.sizes), bool), numbers),
+        )
+        assert network is not None  # there are more targets than the quick fit had
+        return blending.join(trees, network, gain, config, every)
+
+    fitted = fit_all("boosting")
     trial = None
     if table.tags:
-        plain = fit(data, "boosting without tags", _TAG_NAMES)
-        gain = _gain(fit, data, every, validates, config.seed)
-        kept = gain.low > 0
+        plain = fit_all("boosting without tags", _TAG_NAMES)
+        better = _gain(fit, data, every, validates, config.seed)
+        kept = better.low > 0
         fitted, other = (fitted, plain) if kept else (plain, fitted)
-        fitted.manifest["tags"] = {"kept": kept, "validation": {"ndcg@10": gain.to_dict()}}
-        trial = TagTrial(kept, gain, other)
+        fitted.manifest["tags"] = {"kept": kept, "validation": {"ndcg@10": better.to_dict()}}
+        trial = TagTrial(kept, better, other)
     system = Tandem(protocol, views, fitted, repeats, trial)
-    if new is not None and quick is not None:
+    if new is not None and quick_blend is not None:
         unused = () if trial is None or trial.kept else _TAG_NAMES
         groups, numbers = new.groups()
-        system.discovery, better = discovery.fit(
+        of_new, over_quick = discovery.fit(
             config,
             groups,
             validating[numbers],
-            quick,
+            quick_blend,
             {**facts, "repeats": False, "validation_ndcg@10": None},
             lambda done: progress("ranker: boosting new items", done),
             unused,
         )
-        told = {} if better is None else {"over_a_quick_fit": {"ndcg@10": better.to_dict()}}
+        system.discovery = None if of_new is None else Blend(of_new)
+        told = {} if over_quick is None else {"over_a_quick_fit": {"ndcg@10": over_quick.to_dict()}}
         if system.discovery is not None:
             final = discovery.against_final(groups, validating[numbers], system.discovery, fitted, config.seed)
             told["over_the_final_ranker_which_trained_on_these"] = {"ndcg@10": final.to_dict()}
@@ -316,10 +343,7 @@ def choose(
     if not validates.any() or validates.all():
         return own, own.trees, None, None
     train = np.flatnonzero(~validates)
-    # Every so manieth: spread over time as all of them are.
-    few = train[np.linspace(0, len(train) - 1, min(SEARCH_TARGETS, len(train))).astype(np.int64)]
-    asked = np.zeros(len(sizes), bool)
-    asked[few] = True
+    asked = _few(validates)
     part = data.part(*(np.flatnonzero(np.repeat(mask, sizes)) for mask in (asked, validates)))
     best, chosen, rounds, fitted = -1.0, own, own.trees, None
     variants = (*ranker.VARIANTS, *(() if repeats else ranker.FEW_WANTED)) if config.search else ({},)
@@ -336,9 +360,18 @@ def choose(
             found = trial.manifest
             if found["validation_ndcg@10"] > best:
                 best, chosen, fitted = float(found["validation_ndcg@10"]), variant, trial
-                steps = SEARCH_RATE / own.learning_rate * len(sizes) / len(few)
+                steps = SEARCH_RATE / own.learning_rate * len(sizes) / asked.sum()
                 rounds = min(own.trees, math.ceil(found["rounds"] * steps))
     return chosen, rounds, best, fitted
+
+
+def _few(validates: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Targets [targets] that quick fits learn from: every so manieth, spread over time as all of them are."""
+    train = np.flatnonzero(~validates)
+    asked = np.zeros(len(validates), bool)
+    if len(train):
+        asked[train[np.linspace(0, len(train) - 1, min(SEARCH_TARGETS, len(train))).astype(np.int64)]] = True
+    return asked
 
 
 def _targets(

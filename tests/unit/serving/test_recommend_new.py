@@ -131,7 +131,7 @@ async def test_reasons_are_those_of_the_ranker_that_decided(services: Services, 
         one.score - sum(reason.contribution for reason in reasons)
         for one, reasons in zip(answer.items, whole, strict=True)
     ]
-    assert np.ptp(left) < 1e-9
+    assert np.ptp(left) < 1e-6  # a network's part is computed in single precision
     assert len({one.score for one in answer.items}) > 1
 
 

@@ -23,6 +23,7 @@ from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
 from models import ranker
+from models.blend import Blend
 from models.ranker import VARIANTS, Binned, LightGBMRanker, Ranked, RankerConfig, fit
 from tests.unit.features.shop import (
     CONFIG,
@@ -240,7 +241,7 @@ def test_asked_for_new_items_it_orders_those_alone(fitted: Tandem) -> None:
     """By the ranker of such items where there is one, among the candidates of a catalog without repeats."""
     protocol, targets = fitted.protocol, some(fitted.protocol.test, 6, seed=3)
     assert fitted.new_items.ranker is (fitted.discovery or fitted.ranker)
-    fitted = replace(fitted, discovery=fit(QUICK.ranker, popular_first(), {}, rounds=3))
+    fitted = replace(fitted, discovery=Blend(fit(QUICK.ranker, popular_first(), {}, rounds=3)))
     new = fitted.new_items
     assert new.ranker is fitted.discovery is not fitted.ranker
     found = new.recommend(targets, 10)

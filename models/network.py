@@ -1,0 +1,259 @@
+"""A small neural network over the ranking columns, beside the ranker's trees: what it scores and why.
+
+Trees cut columns in steps; a network weighs them smoothly. It costs a request a fifth of a millisecond, so it is
+computed here, in compiled loops whose sums run in one order whatever the batch: training, serving and backfill get the
+same bits. `models.networkfit` trains it.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from models.errors import ArtifactMismatch
+from models.ports import FloatMatrix, FloatVector
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+BUCKET_BITS: Final = 20
+"""Low bits of a float32 that a bucket of values shares: eight buckets from a power of two to the next."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """How each column's values become comparable: by piecewise linear curves, close to their normal quantiles.
+
+    A value's bucket is found from its bits, without a search. ``least``, ``most`` [columns]: the range that training
+    saw, to which values are cut. ``low`` [columns]: bucket of ``least``; ``starts`` [columns + 1]: bounds of a column's
+    buckets in ``base`` and ``slope``: a value x of a bucket becomes base + slope x. A column that training saw only one
+    value of, or none, becomes 0.
+    """
+
+    least: Floats
+    most: Floats
+    low: Ints
+    starts: Ints
+    base: Floats
+    slope: Floats
+
+    def apply(self, matrix: FloatMatrix, rows: npt.NDArray[np.int64]) -> Floats:
+        """Scaled values float32 [len(rows), columns] of some rows of a matrix [n, columns]; NaN stays NaN."""
+        scaled = np.empty((len(rows), matrix.shape[1]), np.float32)
+        _scale_rows(matrix, rows, *self.arrays, scaled)
+        return scaled
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.least, self.most, self.low, self.starts, self.base, self.slope
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """Two hidden layers of rectified units over scaled columns; scores are comparable within one request only.
+
+    ``value``, ``absent`` [columns, first]: what a column's scaled value, or its being NaN, adds to the first layer.
+    ``tells`` [columns]: whether NaN adds anything. ``first`` [first]: the first layer's bias; ``between`` [first,
+    second] and ``second``: the second layer's weights and bias; ``last`` [second]: the weights of the score, which has
+    no bias, for none would change an order.
+    """
+
+    scale: Scale
+    value: Floats
+    absent: Floats
+    tells: npt.NDArray[np.bool_]
+    first: Floats
+    between: Floats
+    second: Floats
+    last: Floats
+
+    def predict(self, matrix: FloatMatrix) -> FloatVector:
+        """Scores [n] of rows [n, columns], float32."""
+        scores = np.empty(len(matrix), np.float64)
+        rows = np.ascontiguousarray(matrix, np.float32)
+        _score(rows, *self.scale.arrays, *self._layers, scores)
+        return scores
+
+    def shares(self, matrix: FloatMatrix) -> npt.NDArray[np.float64]:
+        """Contributions [n, columns + 1] to the scores; the last is the score of a row with every column in its middle.
+
+        They add up to the score. After DeepLIFT's rescale rule (Shrikumar et al., "Learning Important Features Through
+        Propagating Activation Differences", ICML 2017): a unit passes on how it differs from that row, in proportion.
+        """
+        scaled = self.scale.apply(np.ascontiguousarray(matrix, np.float32), np.arange(len(matrix)))
+        lost = np.isnan(scaled)
+        wide = [part.astype(np.float64) for part in (self.value, self.absent, self.first, self.between, self.second)]
+        value, absent, first, between, second = wide
+        last = self.last.astype(np.float64)
+        present = np.where(lost, 0.0, scaled).astype(np.float64)
+        usual = np.maximum(first, 0.0)
+        middle = usual @ between + second
+        before = present @ value + lost @ absent
+        passed = _passed(first, before)
+        further = _passed(middle, (before * passed) @ between)
+        # What a unit of each first-layer sum adds to the score.
+        worth = passed * ((further * last) @ between.T)
+        shares = present * (worth @ value.T) + lost * (worth @ absent.T)
+        alone = float(np.maximum(middle, 0.0) @ last)
+        return np.concatenate((shares, np.full((len(matrix), 1), alone)), axis=1)
+
+    @property
+    def _layers(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.value, self.absent, self.tells, self.first, self.between, self.second, self.last
+
+    def save(self, path: Path) -> None:
+        """Write one file of plain arrays."""
+        scale = {f"scale_{part.name}": getattr(self.scale, part.name) for part in fields(Scale)}
+        layers = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "scale"}
+        np.savez_compressed(path, allow_pickle=False, **scale, **layers)
+
+    @classmethod
+    def load(cls, path: Path, columns: int) -> Self:
+        """Raises ArtifactMismatch where the file is damaged or is a network of other columns."""
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                scale = Scale(*(held[f"scale_{part.name}"] for part in fields(Scale)))
+                network = cls(scale, *(held[part.name] for part in fields(cls) if part.name != "scale"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ArtifactMismatch(f"{path} is no network ({error}). Run: tandem train") from error
+        if len(network.value) != columns:
+            raise ArtifactMismatch(f"{path} scores {len(network.value)} columns, not {columns}. Run: tandem train")
+        return network
+
+
+def _passed(usual: npt.NDArray[np.float64], change: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Which share of a ``change`` [n, units] of its input each rectified unit passes on, from ``usual`` [units]."""
+    after = np.maximum(usual + change, 0.0) - np.maximum(usual, 0.0)
+    tiny = np.abs(change) < 1e-12
+    # Where nothing changes, the slope.
+    return np.where(tiny, np.broadcast_to(usual > 0.0, change.shape), after / np.where(tiny, 1.0, change))
+
+
+def buckets(values: Floats) -> Ints:
+    """The bucket of each value: ascending with the values, the same for all that share their highest bits."""
+    # Zero with a sign is zero.
+    bits = np.ascontiguousarray(values + np.float32(0.0), np.float32).view(np.int32)
+    # Bits of negative numbers descend as numbers ascend.
+    ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
+    return (ordered >> BUCKET_BITS).astype(np.int32)
+
+
+def bucket_edges(bucket: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The least value of each bucket; ``bucket`` as from `buckets`."""
+    ordered = (bucket << BUCKET_BITS).astype(np.int32)
+    bits = np.where(ordered < 0, ordered ^ np.int32(0x7FFFFFFF), ordered).astype(np.int32)
+    return bits.view(np.float32).astype(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _scale_row(values, bits, least, most, low, starts, base, slope, scaled, lost):
+    """Write the scaled values of one row, 0 for NaN, and to ``lost`` the columns that are NaN; returns how many."""
+    count, zero = 0, np.float32(0.0)
+    for column in range(len(values)):
+        value = values[column]
+        if value != value:
+            scaled[column] = zero
+            lost[count] = column
+            count += 1
+            continue
+        at = starts[column]
+        if value >= most[column]:
+            value = most[column]
+            at = starts[column + 1] - 1
+        elif value <= least[column]:
+            value = least[column]
+        else:
+            own = bits[column] if value != zero else np.int32(0)  # zero with a sign is zero
+            ordered = own ^ np.int32(0x7FFFFFFF) if own < 0 else own
+            at += (ordered >> BUCKET_BITS) - low[column]
+        scaled[column] = base[at] + slope[at] * value
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _scale_rows(matrix, rows, least, most, low, starts, base, slope, scaled):
+    bits = matrix.view(np.int32)
+    lost = np.empty(matrix.shape[1], np.int64)
+    for at in range(len(rows)):
+        row = rows[at]
+        count = _scale_row(matrix[row], bits[row], least, most, low, starts, base, slope, scaled[at], lost)
+        for place in range(count):
+            scaled[at, lost[place]] = np.nan
+
+
+@njit(cache=True, nogil=True)
+def _add_products(inputs, weights, sums):
+    """Add inputs [4, n] times weights [n, units] to sums [4, units], in the order of the inputs.
+
+    Four rows and four inputs at a time: weights and sums are read and written a quarter as often.
+    """
+    n, units = weights.shape
+    row0, row1, row2, row3 = inputs[0], inputs[1], inputs[2], inputs[3]
+    sum0, sum1, sum2, sum3 = sums[0], sums[1], sums[2], sums[3]
+    at = 0
+    while at + 4 <= n:
+        w0, w1, w2, w3 = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
+        a0, a1, a2, a3 = row0[at], row0[at + 1], row0[at + 2], row0[at + 3]
+        b0, b1, b2, b3 = row1[at], row1[at + 1], row1[at + 2], row1[at + 3]
+        c0, c1, c2, c3 = row2[at], row2[at + 1], row2[at + 2], row2[at + 3]
+        d0, d1, d2, d3 = row3[at], row3[at + 1], row3[at + 2], row3[at + 3]
+        for unit in range(units):
+            v0, v1, v2, v3 = w0[unit], w1[unit], w2[unit], w3[unit]
+            sum0[unit] = (((sum0[unit] + a0 * v0) + a1 * v1) + a2 * v2) + a3 * v3
+            sum1[unit] = (((sum1[unit] + b0 * v0) + b1 * v1) + b2 * v2) + b3 * v3
+            sum2[unit] = (((sum2[unit] + c0 * v0) + c1 * v1) + c2 * v2) + c3 * v3
+            sum3[unit] = (((sum3[unit] + d0 * v0) + d1 * v1) + d2 * v2) + d3 * v3
+        at += 4
+    while at < n:
+        w0, a0, b0, c0, d0 = weights[at], row0[at], row1[at], row2[at], row3[at]
+        for unit in range(units):
+            sum0[unit] += a0 * w0[unit]
+            sum1[unit] += b0 * w0[unit]
+            sum2[unit] += c0 * w0[unit]
+            sum3[unit] += d0 * w0[unit]
+        at += 1
+
+
+@njit(cache=True, nogil=True)
+def _score(rows, least, most, low, starts, base, slope, value, absent, tells, first, between, second, last, scores):
+    bits = rows.view(np.int32)
+    columns, units = value.shape
+    deep = len(second)
+    zero = np.float32(0.0)
+    # Rows that are not there are scored with the last few: what was in the buffers, for nobody to read.
+    scaled, lost = np.zeros((4, columns), np.float32), np.empty(columns, np.int64)
+    one, two = np.zeros((4, units), np.float32), np.zeros((4, deep), np.float32)
+    for start in range(0, len(rows), 4):
+        count = min(4, len(rows) - start)
+        for own in range(count):
+            row, sums = start + own, one[own]
+            absences = _scale_row(rows[row], bits[row], least, most, low, starts, base, slope, scaled[own], lost)
+            sums[:] = first
+            for place in range(absences):
+                column = lost[place]
+                if tells[column]:
+                    weights = absent[column]
+                    for unit in range(units):
+                        sums[unit] += weights[unit]
+            two[own] = second
+        _add_products(scaled, value, one)
+        for own in range(4):
+            sums = one[own]
+            for unit in range(units):
+                sums[unit] = sums[unit] if sums[unit] > zero else zero
+        _add_products(one, between, two)
+        for own in range(count):
+            total = 0.0
+            for unit in range(deep):
+                reached = two[own, unit] if two[own, unit] > zero else zero
+                total += np.float64(reached) * np.float64(last[unit])
+            scores[start + own] = total
