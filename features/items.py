@@ -83,6 +83,7 @@ class ItemTable:
     places: PlaceActivity
     _days: dict[int, _Day] = field(default_factory=dict)
     _place_days: dict[int, PlaceDay] = field(default_factory=dict)
+    _described: dict[str, tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -169,10 +170,16 @@ class ItemTable:
 
     def attributes(self, row: int) -> dict[str, str]:
         """The item's attribute values as text, absent ones left out."""
+        known = self._described.get("frame")
+        if known is None or known[0] is not self.frame:
+            # Without what is no attribute: a text is long, and every item of a reply would have it copied.
+            known = self.frame, self.frame.drop("item_id", "title", "text", strict=False)
+            self._described["frame"] = known
+        described = known[1]
         return {
             name: ", ".join(value) if isinstance(value, list) else str(value)
-            for name, value in self.frame.row(row, named=True).items()
-            if value is not None and name not in ("item_id", "title", "text")
+            for name, value in zip(described.columns, described.row(row))
+            if value is not None
         }
 
     @staticmethod

@@ -141,8 +141,10 @@ def _add_up(
 ) -> None:
     n, columns = rows.shape
     everything, one, shift = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1), np.uint64(58)
-    values = np.empty((columns, _ROWS), np.float32)
-    bits = np.empty(_ROWS, np.uint64)
+    # No larger than the rows need: a large buffer is new memory for every request, which costs more than its use.
+    size = min(_ROWS, n)
+    values = np.empty((columns, size), np.float32)
+    bits = np.empty(size, np.uint64)
     for first in range(0, n, _ROWS):
         count = min(_ROWS, n - first)
         for row in range(count):

@@ -35,16 +35,15 @@ class Scale:
 
     A value's bucket is found from its bits, without a search. ``least``, ``most`` [columns]: the range that training
     saw, to which values are cut. ``low`` [columns]: bucket of ``least``; ``starts`` [columns + 1]: bounds of a column's
-    buckets in ``base`` and ``slope``: a value x of a bucket becomes base + slope x. A column that training saw only one
-    value of, or none, becomes 0.
+    buckets in ``curve`` [buckets, 2]: a value x of a bucket becomes curve[bucket, 0] + curve[bucket, 1] x. A column
+    that training saw only one value of, or none, becomes 0.
     """
 
     least: Floats
     most: Floats
     low: Ints
     starts: Ints
-    base: Floats
-    slope: Floats
+    curve: Floats
 
     def apply(self, matrix: FloatMatrix, rows: npt.NDArray[np.int64]) -> Floats:
         """Scaled values float32 [len(rows), columns] of some rows of a matrix [n, columns]; NaN stays NaN."""
@@ -54,7 +53,7 @@ class Scale:
 
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return self.least, self.most, self.low, self.starts, self.base, self.slope
+        return self.least, self.most, self.low, self.starts, self.curve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +154,7 @@ def bucket_edges(bucket: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _scale_row(values, bits, least, most, low, starts, base, slope, scaled, lost):
+def _scale_row(values, bits, least, most, low, starts, curve, scaled, lost):
     """Write the scaled values of one row, 0 for NaN, and to ``lost`` the columns that are NaN; returns how many."""
     count, zero = 0, np.float32(0.0)
     for column in range(len(values)):
@@ -175,17 +174,17 @@ def _scale_row(values, bits, least, most, low, starts, base, slope, scaled, lost
             own = bits[column] if value != zero else np.int32(0)  # zero with a sign is zero
             ordered = own ^ np.int32(0x7FFFFFFF) if own < 0 else own
             at += (ordered >> BUCKET_BITS) - low[column]
-        scaled[column] = base[at] + slope[at] * value
+        scaled[column] = curve[at, 0] + curve[at, 1] * value
     return count
 
 
 @njit(cache=True, nogil=True)
-def _scale_rows(matrix, rows, least, most, low, starts, base, slope, scaled):
+def _scale_rows(matrix, rows, least, most, low, starts, curve, scaled):
     bits = matrix.view(np.int32)
     lost = np.empty(matrix.shape[1], np.int64)
     for at in range(len(rows)):
         row = rows[at]
-        count = _scale_row(matrix[row], bits[row], least, most, low, starts, base, slope, scaled[at], lost)
+        count = _scale_row(matrix[row], bits[row], least, most, low, starts, curve, scaled[at], lost)
         for place in range(count):
             scaled[at, lost[place]] = np.nan
 
@@ -194,7 +193,8 @@ def _scale_rows(matrix, rows, least, most, low, starts, base, slope, scaled):
 def _add_products(inputs, weights, sums):
     """Add inputs [4, n] times weights [n, units] to sums [4, units], in the order of the inputs.
 
-    Four rows and four inputs at a time: weights and sums are read and written a quarter as often.
+    Four rows and four inputs at a time: weights and sums are read and written a quarter as often. Products and sums are
+    instructions of their own, so that every machine gives the same bits.
     """
     n, units = weights.shape
     row0, row1, row2, row3 = inputs[0], inputs[1], inputs[2], inputs[3]
@@ -224,7 +224,7 @@ def _add_products(inputs, weights, sums):
 
 
 @njit(cache=True, nogil=True)
-def _score(rows, least, most, low, starts, base, slope, value, absent, tells, first, between, second, last, scores):
+def _score(rows, least, most, low, starts, curve, value, absent, tells, first, between, second, last, scores):
     bits = rows.view(np.int32)
     columns, units = value.shape
     deep = len(second)
@@ -236,7 +236,7 @@ def _score(rows, least, most, low, starts, base, slope, value, absent, tells, fi
         count = min(4, len(rows) - start)
         for own in range(count):
             row, sums = start + own, one[own]
-            absences = _scale_row(rows[row], bits[row], least, most, low, starts, base, slope, scaled[own], lost)
+            absences = _scale_row(rows[row], bits[row], least, most, low, starts, curve, scaled[own], lost)
             sums[:] = first
             for place in range(absences):
                 column = lost[place]

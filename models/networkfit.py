@@ -31,13 +31,13 @@ class NetworkConfig(BaseModel):
     """Training targets below which there are trees alone."""
     epochs: int = Field(default=6, ge=1, le=1000)
     """Times each target is learned from; twice as many learn the targets by heart."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """Of AdamW, at its highest: it rises over a tenth of the steps and falls along a cosine."""
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     unwanted_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the candidates nobody wanted that an epoch looks at, drawn anew for each: half the time, as good."""
-    targets_a_step: int = Field(default=48, ge=1)
+    targets_a_step: int = Field(default=24, ge=1)
     seed: int = 7
     threads: int = Field(default=1, ge=1)
     """Threads of training: another takes little off its time, and sums of other numbers of them differ in last bits."""
@@ -77,9 +77,8 @@ def fit_scale(matrix: FloatMatrix, seed: int, unused: Collection[int] = ()) -> S
         bases.append(base)
         slopes.append(slope)
         starts[column + 1] = starts[column] + len(base)
-    return Scale(
-        least, most, low, starts, np.concatenate(bases).astype(np.float32), np.concatenate(slopes).astype(np.float32)
-    )
+    curve = np.stack((np.concatenate(bases), np.concatenate(slopes)), axis=1)
+    return Scale(least, most, low, starts, curve.astype(np.float32))
 
 
 def fit(

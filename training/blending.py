@@ -27,9 +27,9 @@ Other = TypeVar("Other")
 SHARES: Final = (0.4, 0.6, 0.8)
 """How much of a score's spread within a target the network may have. The trees keep a part whatever validation says:
 all of a network gains nothing over four fifths of one, and what trees say can be explained exactly."""
-ROUNDS: Final = 0.5
-STEPS: Final = 5 / 3
-"""Trees beside a network: half as many, at larger steps. Blends of them are as good, and sooner trained and served."""
+ROUNDS: Final = 1 / 3
+STEPS: Final = 2.0
+"""Trees beside a network: a third as many, at larger steps. Blends of them are as good, and sooner made and served."""
 _EXPLAINED: Final = 4_000
 """Rows whose contributions say what a column is worth."""
 

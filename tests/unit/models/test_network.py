@@ -203,7 +203,7 @@ def test_buckets_hold_their_values_in_order(values: Floats) -> None:
 def test_the_sample_of_a_long_matrix_says_the_same_twice() -> None:
     values = np.random.default_rng(0).normal(size=(210_000, 1)).astype(np.float32)
     one, two = fit_scale(values, 3), fit_scale(values, 3)
-    assert one.base.tobytes() == two.base.tobytes()
+    assert one.curve.tobytes() == two.curve.tobytes()
     assert np.abs(scaled(one, values)[:, 0] - values[:, 0])[np.abs(values[:, 0]) < 2].max() < 0.1
 
 
