@@ -120,7 +120,7 @@ class Contribution:
 
 
 class TreeModel(Protocol):
-    """A tree ensemble over a fixed list of columns."""
+    """A tree ensemble, or what serves in its place, over a fixed list of columns."""
 
     @property
     def columns(self) -> tuple[str, ...]: ...
@@ -130,5 +130,8 @@ class TreeModel(Protocol):
         ...
 
     def explain(self, matrix: FloatMatrix, top: int) -> list[tuple[Contribution, ...]]:
-        """Per row the ``top`` largest exact tree-SHAP contributions; all of them with the bias sum to the margin."""
+        """Per row the ``top`` largest contributions; all of them with the bias sum to the margin.
+
+        Those of trees are exact tree SHAP; `models.blend.Blend` adds a network's.
+        """
         ...

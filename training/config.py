@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from features.store import OnlineStoreConfig
 from models.guardrail import GuardrailConfig
@@ -22,7 +22,7 @@ class TrainConfig(BaseModel):
 
     ranker: RankerConfig = RankerConfig()
     network: NetworkConfig | None = NetworkConfig()
-    """The network beside the ranker's trees, kept where validation says that it helps; None trains none."""
+    """The network beside the ranker's trees, kept where validation says that it helps; ``network = false`` trains none."""
     tags: TagConfig = TagConfig()
     cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.005, depth=4)
     """A cold start's proposals are right when the user buys the item later: base rates are far below those of tags."""
@@ -63,3 +63,9 @@ class TrainConfig(BaseModel):
     """Results of ``tandem backfill tags`` (its output folder, or a parquet file): probability-weighted columns for the
     ranker, kept only where they help on validation."""
     seed: int = 7
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _switched_off(cls, value: Any) -> Any:
+        """TOML has no word for nothing."""
+        return None if value is False else value

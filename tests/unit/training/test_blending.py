@@ -155,3 +155,10 @@ def test_a_fitted_system_has_a_network_where_it_helps(
     groups = system.groups(protocol.test)
     loaded = type(system.ranker).load(tmp_path / "ranker", manifest["schema_hash"])
     assert loaded.predict(groups.matrix).tobytes() == system.ranker.predict(groups.matrix).tobytes()
+
+
+def test_settings_can_want_no_network() -> None:
+    """As a settings file says it: TOML has no word for nothing."""
+    assert TrainConfig.model_validate({"network": False}).network is None
+    assert TrainConfig.model_validate({"network": {"units": [16, 8]}}).network == NetworkConfig(units=(16, 8))
+    assert TrainConfig().network == NetworkConfig()
