@@ -22,7 +22,7 @@ class TrainConfig(BaseModel):
 
     ranker: RankerConfig = RankerConfig()
     network: NetworkConfig | None = NetworkConfig()
-    """The network beside the ranker's trees, kept where validation says that it helps; ``network = false`` trains none."""
+    """The network beside the ranker's trees, kept where validation says it helps; ``network = false`` trains none."""
     tags: TagConfig = TagConfig()
     cold: GuardrailConfig = GuardrailConfig(accept_precision=0.2, reject_below=0.005, depth=4)
     """A cold start's proposals are right when the user buys the item later: base rates are far below those of tags."""
