@@ -14,6 +14,7 @@ from cli import Settings
 from features.store import OnlineStoreConfig
 from models.guardrail import GuardrailConfig
 from models.llm import LLMConfig
+from models.networkfit import NetworkConfig
 from models.policy import TagConfig
 from models.ranker import RankerConfig
 from serving import app
@@ -44,6 +45,7 @@ def test_settings_file_states_the_defaults() -> None:
         LLMConfig,
         TrainConfig,
         RankerConfig,
+        NetworkConfig,
         GuardrailConfig,
         TagConfig,
         ServeConfig,
