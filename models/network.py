@@ -88,10 +88,23 @@ class Network:
         They add up to the score. After DeepLIFT's rescale rule (Shrikumar et al., "Learning Important Features Through
         Propagating Activation Differences", ICML 2017): a unit passes on how it differs from that row, in proportion.
         """
-        scaled = self.scale.apply(np.ascontiguousarray(matrix, np.float32), np.arange(len(matrix)))
-        lost = np.isnan(scaled)
+        rows = np.ascontiguousarray(matrix, np.float32)
         wide = [part.astype(np.float64) for part in (self.value, self.absent, self.first, self.between, self.second)]
-        value, absent, first, between, second = wide
+        # Row by row: BLAS rounds a row of a larger product otherwise, and reasons are the same to the bit everywhere.
+        found = [self._shares_of(rows[at : at + 1], *wide) for at in range(len(rows))]
+        return np.concatenate(found) if found else np.empty((0, rows.shape[1] + 1))
+
+    def _shares_of(
+        self,
+        row: FloatMatrix,
+        value: npt.NDArray[np.float64],
+        absent: npt.NDArray[np.float64],
+        first: npt.NDArray[np.float64],
+        between: npt.NDArray[np.float64],
+        second: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        scaled = self.scale.apply(row, np.zeros(1, np.int64))
+        lost = np.isnan(scaled)
         last = self.last.astype(np.float64)
         present = np.where(lost, 0.0, scaled).astype(np.float64)
         usual = np.maximum(first, 0.0)
@@ -103,7 +116,7 @@ class Network:
         worth = passed * ((further * last) @ between.T)
         shares = present * (worth @ value.T) + lost * (worth @ absent.T)
         alone = float(np.maximum(middle, 0.0) @ last)
-        return np.concatenate((shares, np.full((len(matrix), 1), alone)), axis=1)
+        return np.concatenate((shares, np.full((1, 1), alone)), axis=1)
 
     @property
     def _layers(self) -> tuple[npt.NDArray[Any], ...]:

@@ -118,6 +118,9 @@ def test_a_score_does_not_depend_on_its_batch(network: Network) -> None:
     for size in (1, 2, 3, 7):
         parts = [network.predict(values[at : at + size]) for at in range(0, len(values), size)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
+        reasons = [network.shares(values[at : at + size]) for at in range(0, len(values), size)]
+        assert np.concatenate(reasons).tobytes() == network.shares(values).tobytes()
+    assert network.shares(values[:0]).shape == (0, COLUMNS + 1)
     assert network.predict(np.asfortranarray(values)).tobytes() == whole.tobytes()
     assert network.predict(values[::-1])[::-1].tobytes() == whole.tobytes()
 
