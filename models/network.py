@@ -90,7 +90,7 @@ class Network:
         """
         rows = np.ascontiguousarray(matrix, np.float32)
         wide = [part.astype(np.float64) for part in (self.value, self.absent, self.first, self.between, self.second)]
-        # Row by row: BLAS rounds a row of a larger product otherwise, and reasons are the same to the bit everywhere.
+        # Row by row: BLAS rounds a row of a larger product otherwise, and reasons must not depend on their batch.
         found = [self._shares_of(rows[at : at + 1], *wide) for at in range(len(rows))]
         return np.concatenate(found) if found else np.empty((0, rows.shape[1] + 1))
 

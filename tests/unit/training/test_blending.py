@@ -139,7 +139,7 @@ def test_a_fitted_system_has_a_network_where_it_helps(
     system = fit_ranker(config, protocol, real.table, True, {"data_hash": "x"})
     manifest = system.ranker.manifest
     assert manifest["network"]["kept"] is helps
-    assert manifest["network"]["share"] == (manifest["network"]["share"] if helps else 0.0)
+    assert manifest["network"]["share"] in (SHARES if helps else (0.0,))
     assert (system.ranker.network is not None) is helps
     assert manifest["parameters"]["learning_rate"] == pytest.approx(0.12 * (2 if helps else 1))
     assert manifest["rounds"] == (3 if helps else 9)
