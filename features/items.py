@@ -23,7 +23,7 @@ from features import itemtags
 from features.errors import SchemaMismatch
 from features.history import EVENT_KINDS
 from features.itemtags import ItemTags
-from features.keys import KeyArray, item_keys
+from features.keys import KeyArray, KeyIndex, item_keys
 from features.places import FIELDS as PLACE_FIELDS
 from features.places import Here, PlaceActivity, PlaceDay
 from features.repurchase import Repurchase
@@ -74,8 +74,7 @@ class ItemTable:
     repurchase: Repurchase
     neighbours: npt.NDArray[np.int32]
     similarity: npt.NDArray[np.float32]
-    _sorted_keys: KeyArray
-    _sorted_rows: npt.NDArray[np.int64]
+    by_key: KeyIndex
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
     tags: ItemTags
@@ -92,19 +91,14 @@ class ItemTable:
         """Row numbers [len(keys)]; -1 for an item the table does not know."""
         if not len(self.keys):
             return np.full(len(keys), -1, np.int64)
-        position = np.minimum(np.searchsorted(self._sorted_keys, keys), len(self.keys) - 1)
-        rows = self._sorted_rows[position]
-        return np.where(self._sorted_keys[position] == keys, rows, -1)
+        known, rows, *_ = self.by_key
+        position = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[position] == keys, rows[position], -1)
 
     @property
     def makes_had(self) -> npt.NDArray[np.bool_]:
         """Of each of EVENT_KINDS whether it is in ``had_by``."""
         return _made_had(self.had_by)
-
-    @property
-    def rows_by_key(self) -> tuple[KeyArray, npt.NDArray[np.int64]]:
-        """All keys, ascending, and the row of each."""
-        return self._sorted_keys, self._sorted_rows
 
     def row_of(self, item_id: str) -> int:
         """Row number of one id, -1 if unknown."""
@@ -203,10 +197,10 @@ class ItemTable:
         """
         item_ids = tuple(frame["item_id"].to_list())
         keys = item_keys(item_ids)
-        order = np.argsort(keys, kind="stable")
-        twins = np.flatnonzero(np.diff(keys[order]) == 0)
+        by_key = KeyIndex.of(keys)
+        twins = np.flatnonzero(np.diff(by_key.keys) == 0)
         if len(twins):
-            first, second = (item_ids[order[twins[0] + offset]] for offset in (0, 1))
+            first, second = (item_ids[by_key.rows[twins[0] + offset]] for offset in (0, 1))
             raise SchemaMismatch(f"items {first!r} and {second!r} have the same 64-bit key; rename one of them")
         names = tuple(group_names[:slots])
         if group_values is None:
@@ -232,8 +226,7 @@ class ItemTable:
             repurchase=repurchase or Repurchase.unknown(kinds(groups)),
             neighbours=neighbours,
             similarity=similarity,
-            _sorted_keys=keys[order],
-            _sorted_rows=order,
+            by_key=by_key,
             item_ids=item_ids,
             titles=tuple(frame["title"].to_list()),
             tags=tags or ItemTags.none(len(frame)),

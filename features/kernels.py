@@ -28,6 +28,10 @@ VALUE_LAST, VALUE_SUM, EVENTS, EXPECTED, MOMENT, HOUR, HAZARD, AGAIN = 12, 13, 1
 HERE, LAST_HERE, PRICE_SUM, PRICED = 20, 21, 22, 23
 OWN_COLUMNS = 24
 
+# Columns of what they say of each kind of item.
+K_AGAIN, K_DECAY_60D, K_HERE = 0, 1, 2
+KIND_COLUMNS = 3
+
 # Columns of what they say of each group of items.
 G_WEIGHT, G_SESSIONS, G_FIRST, G_LAST, G_RECENT = 0, 1, 2, 3, 4
 GROUP_COLUMNS = 5
@@ -36,6 +40,11 @@ GROUP_COLUMNS = 5
 U_SESSIONS, U_ITEMS, U_SIZE, U_LAST_SIZE, U_MOMENT_SIZE, U_SINCE, U_GAP, U_REPEAT = 0, 1, 2, 3, 4, 5, 6, 7
 U_HERE, U_HERE_SIZE = 8, 9
 USER_COLUMNS = 10
+
+# What a session weighs at a moment: how close its hour of the day is, how much all of it is like the moment, how fresh
+# it is, whether it was at the same place.
+S_NEAR, S_MOMENT, S_FRESH, S_HERE = 0, 1, 2, 3
+SESSION_COLUMNS = 4
 
 
 @njit(cache=True, nogil=True)
@@ -130,6 +139,55 @@ def number_codes(code):
 
 
 @njit(cache=True, nogil=True)
+def weigh_sessions(time, first, starts, places, now, place, user):
+    """What each session weighs [sessions, SESSION_COLUMNS]; writes to ``user`` what sessions say of it."""
+    sessions = len(first)
+    found = np.zeros((sessions, SESSION_COLUMNS))
+    hour, weekend = (now % 86400) / 3600.0, (now // 86400 + 3) % 7 >= 5
+    since = (now - time[first[sessions - 1]]) / DAY
+    all_moments, moment_size, sessions_here, events_here = 0.0, 0.0, 0.0, 0.0
+    for s in range(sessions):
+        session, at = found[s], time[first[s]]
+        size = float(starts[s + 1] - starts[s])
+        apart = abs((at % 86400) / 3600.0 - hour)
+        apart = min(apart, 24.0 - apart)
+        session[S_NEAR] = math.exp(-0.5 * (apart / HOURS) ** 2)
+        alike = 1.0 if ((at // 86400 + 3) % 7 >= 5) == weekend else 0.5
+        pause = 0.5
+        if s:
+            gap = (at - time[first[s - 1]]) / DAY
+            pause = math.exp(-abs(math.log((gap + 0.3) / (since + 0.3))))
+        session[S_FRESH] = 2.0 ** (-(now - at) / DAY / 60.0)
+        session[S_MOMENT] = session[S_NEAR] * alike * pause * session[S_FRESH]
+        all_moments += session[S_MOMENT]
+        moment_size += session[S_MOMENT] * size
+        if places[first[s]] == place:
+            session[S_HERE] = 1.0
+            sessions_here += 1.0
+            events_here += size
+    user[U_SIZE] = starts[sessions] / sessions
+    user[U_LAST_SIZE] = starts[sessions] - starts[sessions - 1]
+    user[U_MOMENT_SIZE] = moment_size / max(all_moments, 1e-300)
+    user[U_SINCE] = since
+    if sessions > 1:
+        user[U_GAP] = (time[first[sessions - 1]] - time[first[0]]) / DAY / (sessions - 1)
+    user[U_HERE] = sessions_here / sessions
+    if sessions_here:
+        user[U_HERE_SIZE] = events_here / sessions_here
+    return found
+
+
+@njit(cache=True, nogil=True)
+def add_chances(expected, count, chance, pace, row, seen, bins):
+    """Add to what was ``expected`` of the first ``count``: a session's ``chance`` times their hazards.
+
+    ``row``: of ``pace`` [any, bins]; ``seen``: the session each was last had in, ``bins``: of days since each session.
+    """
+    for at in range(count):
+        expected[at] += chance * pace[row[at], bins[seen[at]]]
+
+
+@njit(cache=True, nogil=True)
 def sum_up(
     code,
     time,
@@ -140,27 +198,30 @@ def sum_up(
     value,
     places,
     price,
-    m,
     now,
     place,
+    kinds,
     kind,
     factor,
     hazard,
+    kind_hazard,
     bin_of_day,
     mean_size,
 ):
-    """What a user's events [n] say at ``now``: of each item [m, OWN_COLUMNS] and of the user [USER_COLUMNS].
+    """What a user's events [n] say at ``now``: of each item [m, OWN_COLUMNS], of each kind of item [g, KIND_COLUMNS]
+    and of the user [USER_COLUMNS].
 
     ``code``, ``first``, ``walk``, ``starts``: as from the functions above. ``places`` [n]: keys; ``place``: the one
-    that is asked for. ``price`` [n]: logs, NaN where not told. ``kind``, ``factor`` [m]: see
-    `features.repurchase.Repurchase`, of the user's items.
+    that is asked for. ``price`` [n]: logs, NaN where not told. ``kinds`` [g]: what the user had, and ``kind`` [m]:
+    which of these each item is of. ``factor`` [m], the hazards: see `features.repurchase.Repurchase`.
     """
-    n, sessions = len(code), len(first)
-    own = np.zeros((m, OWN_COLUMNS))
+    n, sessions, m, g = len(code), len(first), len(kind), len(kinds)
+    own, of_kind = np.zeros((m, OWN_COLUMNS)), np.zeros((g, KIND_COLUMNS))
     user = np.full(USER_COLUMNS, np.nan)
     user[U_SESSIONS], user[U_ITEMS], user[U_SIZE], user[U_REPEAT] = sessions, m, 0.0, 0.0
     if n == 0:
-        return own, user
+        return own, of_kind, user
+    user[U_REPEAT] = 1.0 - m / n
     for item in range(m):
         own[item, FIRST], own[item, PREVIOUS] = np.nan, np.nan
         own[item, LAST_SESSION] = -1
@@ -171,10 +232,12 @@ def sum_up(
         if event == 0 or time[event] != time[event - 1]:
             age = (now - time[event]) / DAY
             decay_14d, decay_60d = 2.0 ** (-age / 14.0), 2.0 ** (-age / 60.0)
-        row = own[code[event]]
+        item = code[event]
+        row = own[item]
         row[WEIGHT] += weight[event]
         row[DECAY_14D] += weight[event] * decay_14d
         row[DECAY_60D] += weight[event] * decay_60d
+        of_kind[kind[item], K_DECAY_60D] += weight[event] * decay_60d
         row[VALUE_LAST] = value[event]
         row[VALUE_SUM] += value[event]
         if not math.isnan(price[event]):
@@ -184,53 +247,39 @@ def sum_up(
             row[FIRST] = time[event]
         row[EVENTS] += 1.0
         row[LAST] = time[event]
-    size = np.empty(sessions)
-    for s in range(sessions):
-        size[s] = starts[s + 1] - starts[s]
 
-    # How much each session is like this moment, and how close its hour of the day.
-    hour, weekend = (now % 86400) / 3600.0, (now // 86400 + 3) % 7 >= 5
-    since = (now - time[first[sessions - 1]]) / DAY
-    moment, near = np.empty(sessions), np.empty(sessions)
-    all_moments, all_near, moment_size = 0.0, 0.0, 0.0
-    fresh, here = np.empty(sessions), np.zeros(sessions, np.bool_)
-    all_fresh, fresh_here, sessions_here, events_here = 0.0, 0.0, 0.0, 0.0
+    weights = weigh_sessions(time, first, starts, places, now, place, user)
+    all_moments, all_near, all_fresh, fresh_here = 0.0, 0.0, 0.0, 0.0
+    for s in range(sessions):
+        all_moments += weights[s, S_MOMENT]
+        all_near += weights[s, S_NEAR]
+        all_fresh += weights[s, S_FRESH]
+        if weights[s, S_HERE]:
+            fresh_here += weights[s, S_FRESH]
+
+    # Hazards of the user's kinds side by side: the inner loops, sessions times items, look nowhere else.
+    pace, kind_pace = np.empty((g, hazard.shape[1])), np.empty((g, hazard.shape[1]))
+    for of in range(g):
+        pace[of], kind_pace[of] = hazard[kinds[of]], kind_hazard[kinds[of]]
+    bins, longest = np.zeros(sessions, np.int64), len(bin_of_day) - 1
+    # Items in order of first appearance, so that the inner loop runs through memory.
+    position_of, had, kind_at = np.full(m, -1, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
+    seen, expected, everywhere = np.empty(m, np.int64), np.zeros(m), np.zeros(m)
+    of_position, kinds_had = np.full(g, -1, np.int64), np.empty(g, np.int64)
+    kind_seen, kind_expected, kind_everywhere = np.empty(g, np.int64), np.zeros(g), np.zeros(g)
+    kind_sessions = np.zeros(g)
+    count, kind_count = 0, 0
     for s in range(sessions):
         at = time[first[s]]
-        apart = abs((at % 86400) / 3600.0 - hour)
-        apart = min(apart, 24.0 - apart)
-        near[s] = math.exp(-0.5 * (apart / HOURS) ** 2)
-        alike = 1.0 if ((at // 86400 + 3) % 7 >= 5) == weekend else 0.5
-        pause = 0.5
-        if s:
-            gap = (at - time[first[s - 1]]) / DAY
-            pause = math.exp(-abs(math.log((gap + 0.3) / (since + 0.3))))
-        fresh[s] = 2.0 ** (-(now - at) / DAY / 60.0)
-        moment[s] = near[s] * alike * pause * fresh[s]
-        all_moments += moment[s]
-        all_near += near[s]
-        moment_size += moment[s] * size[s]
-        all_fresh += fresh[s]
-        if places[first[s]] == place:
-            here[s] = True
-            fresh_here += fresh[s]
-            sessions_here += 1.0
-            events_here += size[s]
-
-    # In order of first appearance, so that the inner loop, sessions times items, runs through memory.
-    position_of, had = np.full(m, -1, np.int64), np.empty(m, np.int64)
-    latest, expected, pace = np.empty(m), np.zeros(m), np.empty((m, hazard.shape[1]))
-    everywhere = np.zeros(m)
-    count, longest = 0, len(bin_of_day) - 1
-    for s in range(sessions):
-        at = float(time[first[s]])
         ago = sessions - 1 - s
         if ago < EXPECTED_SESSIONS:
-            chance = (size[s] / mean_size) ** SIZE_POWER
-            for position in range(count):
-                days = min(longest, int((at - latest[position]) / DAY))
-                expected[position] += chance * pace[position, bin_of_day[days]]
+            chance = ((starts[s + 1] - starts[s]) / mean_size) ** SIZE_POWER
+            for earlier in range(s):
+                bins[earlier] = bin_of_day[min(longest, int((at - time[first[earlier]]) / DAY))]
+            add_chances(expected, count, chance, pace, kind_at, seen, bins)
+            add_chances(kind_expected, kind_count, chance, kind_pace, kinds_had, kind_seen, bins)
         fast, slow = 0.9**ago, 0.97**ago
+        near, moment, fresh, here = weights[s, S_NEAR], weights[s, S_MOMENT], weights[s, S_FRESH], weights[s, S_HERE]
         for walked in range(starts[s], starts[s + 1]):
             item = code[walk[walked]]
             row = own[item]
@@ -239,11 +288,10 @@ def sum_up(
             position = position_of[item]
             if position < 0:
                 position = position_of[item] = count
-                had[count] = item
-                pace[count] = hazard[kind[item]]
+                had[count], kind_at[count] = item, kind[item]
                 count += 1
             else:
-                row[PREVIOUS] = latest[position]
+                row[PREVIOUS] = time[first[seen[position]]]
             row[LAST_SESSION] = s
             row[SESSIONS] += 1.0
             row[FAST] += fast
@@ -252,36 +300,47 @@ def sum_up(
                 row[RECENT_3] += 1.0
             if ago < 5:
                 row[RECENT_5] += 1.0
-            row[MOMENT] += moment[s]
-            row[HOUR] += near[s]
-            everywhere[item] += fresh[s]
-            if here[s]:
-                row[HERE] += fresh[s]
+            row[MOMENT] += moment
+            row[HOUR] += near
+            everywhere[position] += fresh
+            if here:
+                row[HERE] += fresh
                 row[LAST_HERE] = at
-            latest[position] = at
+            seen[position] = s
+            of = kind[item]
+            position = of_position[of]
+            if position < 0:
+                position = of_position[of] = kind_count
+                kinds_had[kind_count] = of
+                kind_count += 1
+            elif kind_seen[position] == s:
+                continue
+            kind_seen[position] = s
+            kind_sessions[position] += 1.0
+            kind_everywhere[position] += fresh
+            if here:
+                of_kind[of, K_HERE] += fresh
+
+    for earlier in range(sessions):
+        bins[earlier] = bin_of_day[min(longest, int((now - time[first[earlier]]) / DAY))]
     for position in range(count):
         item = had[position]
-        row = own[item]
+        row, last = own[item], seen[position]
         row[EXPECTED] = expected[position]
-        days = min(longest, int((now - latest[position]) / DAY))
-        row[HAZARD] = pace[position, bin_of_day[days]]
+        row[HAZARD] = pace[kind_at[position], bins[last]]
         row[AGAIN] = row[HAZARD] * (row[SESSIONS] - 1.0 + factor[item]) / (row[EXPECTED] + 1.0)
         row[MOMENT] /= max(all_moments, 1e-300)
         row[HOUR] /= max(all_near, 1e-300)
         # A place seldom visited says little: one session everywhere is added to those here.
-        row[HERE] = (row[HERE] + everywhere[item] / max(all_fresh, 1e-300)) / (fresh_here + 1.0)
-        row[PREVIOUS] = (latest[position] - row[PREVIOUS]) / DAY
-    user[U_SIZE] = n / sessions
-    user[U_LAST_SIZE] = size[sessions - 1]
-    user[U_MOMENT_SIZE] = moment_size / max(all_moments, 1e-300)
-    user[U_SINCE] = since
-    if sessions > 1:
-        user[U_GAP] = (time[first[sessions - 1]] - time[first[0]]) / DAY / (sessions - 1)
-    user[U_REPEAT] = 1.0 - m / n
-    user[U_HERE] = sessions_here / sessions
-    if sessions_here:
-        user[U_HERE_SIZE] = events_here / sessions_here
-    return own, user
+        row[HERE] = (row[HERE] + everywhere[position] / max(all_fresh, 1e-300)) / (fresh_here + 1.0)
+        row[PREVIOUS] = (time[first[last]] - row[PREVIOUS]) / DAY
+    for position in range(kind_count):
+        of = kinds_had[position]
+        row = of_kind[of]
+        again = kind_pace[of, bins[kind_seen[position]]]
+        row[K_AGAIN] = again * kind_sessions[position] / (kind_expected[position] + 1.0)
+        row[K_HERE] = (row[K_HERE] + kind_everywhere[position] / max(all_fresh, 1e-300)) / (fresh_here + 1.0)
+    return own, of_kind, user
 
 
 @njit(cache=True, nogil=True)
@@ -331,6 +390,8 @@ def summarize(
     place,
     table_keys,
     table_rows,
+    key_starts,
+    key_bits,
     groups,
     kind_of,
     factor_of,
@@ -341,28 +402,21 @@ def summarize(
 ):
     """All of a `features.transforms.Profile` from a user's events [n] in one call; ``order`` sorts ``item``.
 
-    ``places``, ``price``, ``place``: see `sum_up`. ``table_keys`` ascending and ``table_rows``: the catalog's keys and
-    their rows; ``groups`` [items, 3], ``kind_of`` and ``factor_of`` [items]: what is known of its items.
+    ``places``, ``price``, ``place``: see `sum_up`. ``table_keys``, ``table_rows``, ``key_starts``, ``key_bits``: a
+    `features.keys.KeyIndex` of the catalog; ``groups`` [items, 3], ``kind_of`` and ``factor_of`` [items]: what is known
+    of its items.
     """
     keys, code = number_items(item, order)
     _, first, walk, starts = number_sessions(session)
     m = len(keys)
     rows, kind, factor = np.empty(m, np.int64), np.empty(m, np.int64), np.ones(m)
     group = np.full((3, m), -1, np.int64)
-    low = 0
+    shift = np.uint64(64 - key_bits)
     for at in range(m):
-        # Keys ascend: the search goes on from where the last one ended, in steps that double.
-        step = 1
-        while low + step < len(table_keys) and table_keys[low + step] < keys[at]:
-            low += step
-            step *= 2
-        high = min(len(table_keys), low + step + 1)
-        while low < high:
-            middle = (low + high) // 2
-            if table_keys[middle] < keys[at]:
-                low = middle + 1
-            else:
-                high = middle
+        # By the key's highest bits, which ascend with the keys once the sign's is turned over.
+        low = key_starts[(np.uint64(keys[at]) ^ np.uint64(1 << 63)) >> shift]
+        while low < len(table_keys) and table_keys[low] < keys[at]:
+            low += 1
         if low < len(table_keys) and table_keys[low] == keys[at]:
             row = table_rows[low]
             rows[at], kind[at], factor[at] = row, kind_of[row], factor_of[row]
@@ -370,8 +424,8 @@ def summarize(
                 group[slot, at] = groups[row, slot]
         else:
             rows[at], kind[at] = -1, len(hazard) - 1
-            low = min(low, max(len(table_keys) - 1, 0))
-    own, user = sum_up(
+    kinds, kind_of_item = number_codes(kind)
+    own, of_kind, user = sum_up(
         code,
         time,
         first,
@@ -381,35 +435,12 @@ def summarize(
         value,
         places,
         price,
-        m,
-        now,
-        place,
-        kind,
-        factor,
-        hazard,
-        bin_of_day,
-        mean_size,
-    )
-    kinds, kind_of_item = number_codes(kind)
-    kind_code = np.empty(len(code), np.int64)
-    for event in range(len(code)):
-        kind_code[event] = kind_of_item[code[event]]
-    g = len(kinds)
-    of_kind, _ = sum_up(
-        kind_code,
-        time,
-        first,
-        walk,
-        starts,
-        weight,
-        value,
-        places,
-        price,
-        g,
         now,
         place,
         kinds,
-        np.ones(g),
+        kind_of_item,
+        factor,
+        hazard,
         kind_hazard,
         bin_of_day,
         mean_size,
@@ -429,18 +460,28 @@ def summarize(
 
 
 @njit(cache=True, nogil=True)
-def find(values, wanted):
-    """Position of ``wanted`` in ascending ``values``, -1 where it is not there."""
-    low, high = 0, len(values)
-    while low < high:
-        middle = (low + high) // 2
-        if values[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    if low < len(values) and values[low] == wanted:
-        return low
-    return -1
+def hashed(values):
+    """An open-addressing table of distinct ``values``, for `place_of`; those below 0 are left out."""
+    size = 16
+    while size < 2 * len(values):
+        size *= 2
+    slots = np.full(size, -1, np.int32)
+    for at in range(len(values)):
+        if values[at] >= 0:
+            slot = (values[at] * 0x9E3779B1 >> 7) & (size - 1)  # Fibonacci hashing: neighbours land far apart
+            while slots[slot] >= 0:
+                slot = (slot + 1) & (size - 1)
+            slots[slot] = at
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def place_of(slots, values, wanted):
+    """Position of ``wanted`` in the ``values`` of a table, -1 where it is not there."""
+    slot = (wanted * 0x9E3779B1 >> 7) & (len(slots) - 1)
+    while slots[slot] >= 0 and values[slots[slot]] != wanted:
+        slot = (slot + 1) & (len(slots) - 1)
+    return slots[slot]
 
 
 @njit(cache=True, nogil=True)
@@ -490,22 +531,34 @@ def fill_user_item(out, row, known, factor, user, now):
 
 
 @njit(cache=True, nogil=True)
-def fill_group(out, groups, found, total, wanted, weight, now):
-    """Write the columns of one affinity slot; ``wanted``: the candidate's group, ``weight``: the user's with it."""
-    group = find(groups, wanted) if wanted >= 0 else -1
-    if group < 0:
-        out[0], out[1], out[4] = 0.0, 0.0, 0.0
-        out[2], out[3], out[5] = np.nan, np.nan, np.nan
-        return
-    row = found[group]
-    since = (now - row[G_LAST]) / DAY
-    interval = (row[G_LAST] - row[G_FIRST]) / DAY / (row[G_SESSIONS] - 1.0) if row[G_SESSIONS] > 1.0 else np.nan
-    out[0] = row[G_WEIGHT] / max(total, 1e-9)
-    out[1] = row[G_SESSIONS]
-    out[2] = since
-    out[3] = since / interval if interval > 0.0 else np.nan
-    out[4] = row[G_RECENT]
-    out[5] = weight / row[G_WEIGHT] if row[G_WEIGHT] > 0.0 else np.nan
+def fill_groups(matrix, column, rows, row_groups, groups, found, total, weight, now):
+    """Write the columns of one affinity slot, from ``column`` on.
+
+    ``row_groups`` [items]: the slot's group of every item; ``groups`` [g], ``found`` and ``total``: see
+    `sum_up_groups`; ``weight``: the column with the user's weight for each candidate.
+    """
+    g = len(groups)
+    slots = hashed(groups)
+    # A group's columns are the same for all its items; behind the groups stands what there is of none.
+    ready = np.zeros((g + 1, 5), np.float32)
+    ready[g, 2], ready[g, 3] = np.nan, np.nan
+    for at in range(g):
+        row = found[at]
+        since = (now - row[G_LAST]) / DAY
+        interval = (row[G_LAST] - row[G_FIRST]) / DAY / (row[G_SESSIONS] - 1.0) if row[G_SESSIONS] > 1.0 else np.nan
+        ready[at, 0] = row[G_WEIGHT] / max(total, 1e-9)
+        ready[at, 1] = row[G_SESSIONS]
+        ready[at, 2] = since
+        ready[at, 3] = since / interval if interval > 0.0 else np.nan
+        ready[at, 4] = row[G_RECENT]
+    for candidate in range(len(rows)):
+        at = place_of(slots, groups, np.int64(row_groups[rows[candidate]]))
+        out = matrix[candidate]
+        for offset in range(5):
+            out[column + offset] = ready[at, offset]  # -1 is the last
+        # The weight as the matrix holds it, in single precision.
+        known = at >= 0 and found[at, G_WEIGHT] > 0.0
+        out[column + 5] = out[weight] / found[at, G_WEIGHT] if known else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -517,13 +570,12 @@ def fill(
     now,
     hour_at,
     gap,
-    keys,
+    own_rows,
     own,
     user,
     kinds,
     of_kind,
     affinities,
-    table_keys,
     groups,
     kind_of,
     factor_of,
@@ -537,6 +589,8 @@ def fill(
     usual,
     recent,
     here_rows,
+    here_starts,
+    here_shift,
     here_last,
     here_price,
     here_kinds,
@@ -550,33 +604,30 @@ def fill(
     """
     at_user, at_first, at_second, at_third, at_statistics, at_kinds, at_clock, at_prices = places
     at_slots = (at_first, at_second, at_third)
+    item_slots, kind_slots = hashed(own_rows), hashed(kinds)
     hour, weekday = (now % 86_400) // 3_600, (now // 86_400 + 3) % 7
     nothing = np.zeros(OWN_COLUMNS)
     for candidate in range(len(rows)):
         row = rows[candidate]
         out = matrix[candidate]
-        item = find(keys, table_keys[row])
+        item = place_of(item_slots, own_rows, row)
         mine = own[item] if item >= 0 else nothing
         fill_user_item(out[at_user:], mine, item >= 0, factor_of[row], user, now)
         out[at_user + 24] = copurchase[candidate]
-        for slot in range(3):
-            slot_groups, found, total = affinities[slot]
-            # The weight as the matrix holds it, in single precision.
-            fill_group(out[at_slots[slot] :], slot_groups, found, total, groups[row, slot], out[at_user], now)
         for column in range(statistics.shape[1]):
             out[at_statistics + column] = statistics[row, column]
         kind = kind_of[row]
         out[at_kinds] = hour_lift[kind, hour_at]
         out[at_kinds + 1] = gap_lift[kind, gap] if gap >= 0 else 0.0
         out[at_kinds + 2] = session_size[kind]
-        of = find(kinds, kind)
+        of = place_of(kind_slots, kinds, kind)
         if of < 0:
             out[at_kinds + 3], out[at_kinds + 4], out[at_kinds + 5] = 0.0, np.nan, 0.0
         else:
-            choice = mine[DECAY_60D] / of_kind[of, DECAY_60D] if item >= 0 else 0.0
-            out[at_kinds + 3] = of_kind[of, AGAIN]
+            choice = mine[DECAY_60D] / of_kind[of, K_DECAY_60D] if item >= 0 else 0.0
+            out[at_kinds + 3] = of_kind[of, K_AGAIN]
             out[at_kinds + 4] = choice
-            out[at_kinds + 5] = of_kind[of, AGAIN] * choice
+            out[at_kinds + 5] = of_kind[of, K_AGAIN] * choice
         out[at_kinds + 6] = trends[row, 0]
         out[at_kinds + 7] = trends[row, 1]
         out[at_clock] = hour
@@ -591,12 +642,17 @@ def fill(
             continue
         out[at_prices + 3] = mine[HERE]
         out[at_prices + 4] = (now - mine[LAST_HERE]) / DAY if item >= 0 else np.nan
-        out[at_prices + 5] = of_kind[of, HERE] if of >= 0 else 0.0
+        out[at_prices + 5] = of_kind[of, K_HERE] if of >= 0 else 0.0
         out[at_prices + 6] = user[U_HERE]
         out[at_prices + 7] = user[U_HERE_SIZE]
-        pair = find(here_rows, row)
-        if pair >= 0 and here_last[pair] >= 0:
-            out[at_prices + 8] = today - here_last[pair]
-            out[at_prices + 9] = here_price[pair] - usual[row]
+        bucket = row >> here_shift
+        if bucket + 1 < len(here_starts):
+            for pair in range(here_starts[bucket], here_starts[bucket + 1]):
+                if here_rows[pair] == row and here_last[pair] >= 0:
+                    out[at_prices + 8] = today - here_last[pair]
+                    out[at_prices + 9] = here_price[pair] - usual[row]
         if len(here_kinds):
             out[at_prices + 10] = here_kinds[kind]
+    for slot in range(3):
+        slot_groups, found, total = affinities[slot]
+        fill_groups(matrix, at_slots[slot], rows, groups[:, slot], slot_groups, found, total, at_user, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,29 @@ def distinct(numbers: KeyArray) -> KeyArray:
     ordered = np.sort(numbers)
     found: KeyArray = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
     return found
+
+
+class KeyIndex(NamedTuple):
+    """Rows of items by key. ``keys`` int64 [n], ascending; ``rows`` int64 [n]: of each.
+
+    Keys are hashes, so their highest ``bits`` part them evenly: ``starts`` int32 [2^bits] says where the keys begin
+    whose highest bits are so, the sign's bit turned over, or higher.
+    """
+
+    keys: KeyArray
+    rows: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int32]
+    bits: int
+
+    @staticmethod
+    def of(keys: KeyArray) -> KeyIndex:
+        """Of distinct keys [n] by row."""
+        rows = np.argsort(keys, kind="stable")
+        bits = max(1, len(keys).bit_length())
+        ordered = keys[rows]
+        highest = (ordered.view(np.uint64) ^ np.uint64(1 << 63)) >> np.uint64(64 - bits)
+        starts = np.searchsorted(highest, np.arange(1 << bits, dtype=np.uint64)).astype(np.int32)
+        return KeyIndex(ordered, rows, starts, bits)
 
 
 def place_key(place: str) -> int:

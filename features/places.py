@@ -6,8 +6,8 @@ all days before it (UTC). Where no event tells a place or a price, the columns m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,12 @@ FIELDS: Final = ("places", "starts", "rows", "day", "pair", "n", "price")
 class Here:
     """One place on one day. ``rows`` int32 [r]: items ever sold there, ascending; ``last`` int32 [r]: day of each
     item's last event before, -1 for none; ``price`` float64 [r]: log of its price then, NaN where not told;
-    ``kinds`` float64 [kinds]: events with each kind of item, halved every KIND_DAYS."""
+    ``kinds`` float64 [kinds]: events with each kind of item, halved every KIND_DAYS. ``starts`` int32 and ``shift``:
+    where in ``rows`` to look for a row, see `RowIndex`."""
 
     rows: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int32]
+    shift: int
     last: npt.NDArray[np.int32]
     price: npt.NDArray[np.float64]
     kinds: npt.NDArray[np.float64]
@@ -54,6 +57,32 @@ class PlaceDay:
     sums: npt.NDArray[np.float64]
 
 
+class RowIndex(NamedTuple):
+    """Where the rows of each of several places are, without a search.
+
+    Row r of place q is, if anywhere, among those from ``starts[first[q] + (r >> shift[q])]`` to the next start, counted
+    from the place's first; a place's starts end before ``first[q + 1]``, and rows beyond them are none of its. Some two
+    rows share a start. ``first`` int64 [p + 1], ``shift`` int64 [p], ``starts`` int32.
+    """
+
+    first: npt.NDArray[np.int64]
+    shift: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> RowIndex:
+        """See PlaceActivity."""
+        sizes = np.diff(starts)
+        most = rows[starts[1:] - 1].astype(np.int64) + 1  # no place is without rows
+        shift = np.floor(np.log2(np.maximum(2 * most / sizes, 1.0))).astype(np.int64)
+        first = np.append(0, np.cumsum((most >> shift) + 2))
+        begun = []
+        for place in range(len(sizes)):
+            buckets = rows[starts[place] : starts[place + 1]] >> shift[place]
+            begun.append(np.searchsorted(buckets, np.arange(first[place + 1] - first[place])).astype(np.int32))
+        return RowIndex(first, shift, np.concatenate(begun) if begun else np.empty(0, np.int32))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceActivity:
     """Events by day, place and item, in order of (day, place, item).
@@ -71,6 +100,10 @@ class PlaceActivity:
     pair: npt.NDArray[np.int32]
     n: npt.NDArray[np.int32]
     price: npt.NDArray[np.float64]
+    index: RowIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", RowIndex.of(self.starts, self.rows))
 
     def __len__(self) -> int:
         return len(self.day)
@@ -137,7 +170,9 @@ class PlaceActivity:
         if place == NOWHERE or at == len(self.places) or self.places[at] != place:
             return None
         pairs = slice(int(self.starts[at]), int(self.starts[at + 1]))
-        return Here(self.rows[pairs], state.last[pairs], state.price[pairs], state.kinds[at])
+        first, shift, starts = self.index
+        own = starts[int(first[at]) : int(first[at + 1])]
+        return Here(self.rows[pairs], own, int(shift[at]), state.last[pairs], state.price[pairs], state.kinds[at])
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """By name, to save and to load."""
@@ -145,7 +180,8 @@ class PlaceActivity:
 
 
 _NONE: Final = np.empty(0, np.float64)
-NO_PLACE: Final = Here(np.empty(0, np.int32), np.empty(0, np.int32), _NONE, _NONE)
+_NOTHING: Final = np.empty(0, np.int32)
+NO_PLACE: Final = Here(_NOTHING, _NOTHING, 0, _NOTHING, _NONE, _NONE)
 """Where nothing was ever sold, or nobody said where."""
 
 

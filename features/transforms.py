@@ -37,11 +37,11 @@ class Profile:
     """A history summed up at one time: arrays over the user's distinct items [m], by ascending key.
 
     ``own`` float64 [m, kernels.OWN_COLUMNS] and ``user`` float64 [kernels.USER_COLUMNS]: see `features.kernels`.
-    ``kinds`` [g] and ``of_kind``: the same of the kinds of items the user had, ascending. ``groups``: for each affinity
-    slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and the weight of all. ``place``:
-    key of the place it is summed up for, NOWHERE for none. ``had``: rows of known items with an event that makes
-    an item had (`ItemTable.had_by`), in the history or forgotten by it; ``forgotten``: rows of known items that only
-    events the history no longer holds were about.
+    ``kinds`` [g]: the kinds of items the user had, ascending; ``of_kind`` float64 [g, kernels.KIND_COLUMNS].
+    ``groups``: for each affinity slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and
+    the weight of all. ``place``: key of the place it is summed up for, NOWHERE for none. ``had``: rows of known items
+    with an event that makes an item had (`ItemTable.had_by`), in the history or forgotten by it; ``forgotten``: rows
+    of known items that only events the history no longer holds were about.
     """
 
     now: int
@@ -87,7 +87,7 @@ def summarize(history: History, table: ItemTable, now: int, place: int = NOWHERE
         np.log(history.price.astype(np.float64)),
         now,
         place,
-        *table.rows_by_key,
+        *table.by_key,
         table.groups,
         repurchase.kind,
         repurchase.factor,
@@ -121,7 +121,7 @@ def _had(
 def assemble(
     profile: Profile, table: ItemTable, rows: npt.NDArray[np.int64], copurchase: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """The ranking matrix [len(rows), len(RANKING_NAMES)], float32, C order.
+    """The ranking matrix [len(rows), len(RANKING_NAMES)], float32, C order. ``profile``: summed up with this table.
 
     ``rows``: candidates' row numbers in the table. ``copurchase`` [len(rows)]: see `features.candidates`.
     """
@@ -138,13 +138,12 @@ def assemble(
         profile.now,
         int(hour_bucket(profile.now)),
         int(gap_bucket(since * DAY)) if since >= 0 else -1,
-        profile.keys,
+        profile.rows,
         profile.own,
         profile.user,
         profile.kinds,
         profile.of_kind,
         profile.groups,
-        table.keys,
         table.groups,
         repurchase.kind,
         repurchase.factor,
@@ -158,6 +157,8 @@ def assemble(
         prices.usual,
         prices.recent,
         here.rows,
+        here.starts,
+        here.shift,
         here.last,
         here.price,
         here.kinds,

@@ -5,7 +5,7 @@ computed here, in compiled loops whose sums run in one order whatever the batch:
 same bits. `models.networkfit` trains it.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from models.errors import ArtifactMismatch
 from models.ports import FloatMatrix, FloatVector
@@ -27,6 +29,8 @@ Ints = npt.NDArray[np.int32]
 
 BUCKET_BITS: Final = 20
 """Low bits of a float32 that a bucket of values shares: eight buckets from a power of two to the next."""
+LANES: Final = 16
+"""Units that are summed up side by side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,38 +206,69 @@ def _scale_rows(matrix, rows, least, most, low, starts, curve, scaled):
             scaled[at, lost[place]] = np.nan
 
 
+@intrinsic
+def _add_tile(_, inputs, weights, sums, n, units):  # noqa: ARG001 - numba gives their types
+    """Add inputs [4, n] times the next LANES columns of weights [n, units] to as many of sums [4, units].
+
+    Given their addresses. LLVM's own vectors: they stay in registers while the inputs go by, where numba's loops write
+    and read every sum again for each few inputs (twice the time). Products and sums are instructions of their own, so
+    that every machine gives the same bits, whatever the length of its vectors.
+    """
+    vector, many, word = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64), ir.IntType(32)
+    nowhere = ir.Constant(vector, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(word, LANES), [0] * LANES)
+
+    def generate(context, builder, _, addresses):
+        *starts, n, units = addresses
+        rows, weight, outs = (builder.inttoptr(start, ir.FloatType().as_pointer()) for start in starts)
+
+        def vector_at(address):
+            return builder.bitcast(address, vector.as_pointer())
+
+        def row_of(matrix, row, width):
+            return builder.gep(matrix, [builder.mul(width, ir.Constant(many, row))])
+
+        targets = [vector_at(row_of(outs, row, units)) for row in range(4)]
+        inputs = [row_of(rows, row, n) for row in range(4)]
+        begun = [builder.load(target, align=4) for target in targets]
+        before, loop, after = builder.block, *(builder.append_basic_block(name) for name in ("tile", "tile.end"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        at, here = builder.phi(many), builder.phi(weight.type)
+        sums = [builder.phi(vector) for _ in range(4)]
+        weights = builder.load(vector_at(here), align=4)
+        added = []
+        for row in range(4):
+            value = builder.load(builder.gep(inputs[row], [at]))
+            alone = builder.insert_element(nowhere, value, ir.Constant(word, 0))
+            spread = builder.shuffle_vector(alone, nowhere, everywhere)
+            added.append(builder.fadd(sums[row], builder.fmul(spread, weights)))
+        onward, further = builder.add(at, ir.Constant(many, 1)), builder.gep(here, [units])
+        firsts, laters = (ir.Constant(many, 0), weight, *begun), (onward, further, *added)
+        for phi, first, later in zip((at, here, *sums), firsts, laters):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, loop)
+        builder.cbranch(builder.icmp_signed("<", onward, n), loop, after)
+        builder.position_at_end(after)
+        for target, result in zip(targets, added):
+            builder.store(result, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.uintp, types.uintp, types.intp, types.intp), generate
+
+
 @njit(cache=True, nogil=True)
 def _add_products(inputs, weights, sums):
-    """Add inputs [4, n] times weights [n, units] to sums [4, units], in the order of the inputs.
-
-    Four rows and four inputs at a time: weights and sums are read and written a quarter as often. Products and sums are
-    instructions of their own, so that every machine gives the same bits.
-    """
+    """Add inputs [4, n] times weights [n, units] to sums [4, units], in the order of the inputs; all in C order."""
     n, units = weights.shape
-    row0, row1, row2, row3 = inputs[0], inputs[1], inputs[2], inputs[3]
-    sum0, sum1, sum2, sum3 = sums[0], sums[1], sums[2], sums[3]
-    at = 0
-    while at + 4 <= n:
-        w0, w1, w2, w3 = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
-        a0, a1, a2, a3 = row0[at], row0[at + 1], row0[at + 2], row0[at + 3]
-        b0, b1, b2, b3 = row1[at], row1[at + 1], row1[at + 2], row1[at + 3]
-        c0, c1, c2, c3 = row2[at], row2[at + 1], row2[at + 2], row2[at + 3]
-        d0, d1, d2, d3 = row3[at], row3[at + 1], row3[at + 2], row3[at + 3]
-        for unit in range(units):
-            v0, v1, v2, v3 = w0[unit], w1[unit], w2[unit], w3[unit]
-            sum0[unit] = (((sum0[unit] + a0 * v0) + a1 * v1) + a2 * v2) + a3 * v3
-            sum1[unit] = (((sum1[unit] + b0 * v0) + b1 * v1) + b2 * v2) + b3 * v3
-            sum2[unit] = (((sum2[unit] + c0 * v0) + c1 * v1) + c2 * v2) + c3 * v3
-            sum3[unit] = (((sum3[unit] + d0 * v0) + d1 * v1) + d2 * v2) + d3 * v3
-        at += 4
-    while at < n:
-        w0, a0, b0, c0, d0 = weights[at], row0[at], row1[at], row2[at], row3[at]
-        for unit in range(units):
-            sum0[unit] += a0 * w0[unit]
-            sum1[unit] += b0 * w0[unit]
-            sum2[unit] += c0 * w0[unit]
-            sum3[unit] += d0 * w0[unit]
-        at += 1
+    tiled = units // LANES * LANES if n else 0
+    values, weight, total = np.uintp(inputs.ctypes.data), np.uintp(weights.ctypes.data), np.uintp(sums.ctypes.data)
+    for unit in range(0, tiled, LANES):
+        _add_tile(values, weight + np.uintp(4 * unit), total + np.uintp(4 * unit), n, units)
+    for at in range(n):
+        for row in range(4):
+            for unit in range(tiled, units):
+                sums[row, unit] += inputs[row, at] * weights[at, unit]
 
 
 @njit(cache=True, nogil=True)
@@ -245,6 +280,7 @@ def _score(rows, least, most, low, starts, curve, value, absent, tells, first, b
     # Rows that are not there are scored with the last few: what was in the buffers, for nobody to read.
     scaled, lost = np.zeros((4, columns), np.float32), np.empty(columns, np.int64)
     one, two = np.zeros((4, units), np.float32), np.zeros((4, deep), np.float32)
+    totals = np.empty(4)
     for start in range(0, len(rows), 4):
         count = min(4, len(rows) - start)
         for own in range(count):
@@ -264,9 +300,10 @@ def _score(rows, least, most, low, starts, curve, value, absent, tells, first, b
             for unit in range(units):
                 sums[unit] = sums[unit] if sums[unit] > zero else zero
         _add_products(one, between, two)
-        for own in range(count):
-            total = 0.0
-            for unit in range(deep):
+        totals[:] = 0.0
+        for unit in range(deep):
+            for own in range(4):  # side by side: a sum waits for its last addend
                 reached = two[own, unit] if two[own, unit] > zero else zero
-                total += np.float64(reached) * np.float64(last[unit])
-            scores[start + own] = total
+                totals[own] += np.float64(reached) * np.float64(last[unit])
+        for own in range(count):
+            scores[start + own] = totals[own]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.items import ItemTable
 from features.keys import NOWHERE, place_key, place_keys
-from features.places import PlaceActivity
+from features.places import PlaceActivity, RowIndex
 from features.ports import Event
 from tests.unit.features.shop import START, bare_table, event, histories, places_of
 
@@ -148,3 +148,17 @@ def test_a_saved_table_knows_its_places_and_a_longer_one_too(tmp_path: Path) -> 
         assert (here.rows.tolist(), here.last.tolist(), here.price.tolist()) == ([2], [TODAY], [math.log(3.0)])
         assert each.prices(START + DAY).usual[:3].tolist()[1:] == [math.log(2.0), math.log(3.0)]
     assert math.isnan(more.prices(START + DAY).usual[ITEMS])
+
+
+@given(st.lists(st.sets(st.integers(0, 3_000), min_size=1, max_size=300), max_size=6))
+def test_the_index_finds_the_rows_of_every_place_and_no_others(sold_at: list[set[int]]) -> None:
+    starts = np.cumsum([0, *(len(rows) for rows in sold_at)])
+    index = RowIndex.of(starts, np.array([row for rows in sold_at for row in sorted(rows)], np.int32))
+    for place, rows in enumerate(sold_at):
+        ordered, shift = sorted(rows), int(index.shift[place])
+        own = index.starts[int(index.first[place]) : int(index.first[place + 1])].tolist()
+        for row in (*ordered, *range(0, 3_200, 7)):
+            bucket = row >> shift
+            near = ordered[own[bucket] : own[bucket + 1]] if bucket + 1 < len(own) else []
+            assert near.count(row) == (row in rows)
+        assert len(own) <= 4 * len(rows) + 2  # an index no larger than what it is of

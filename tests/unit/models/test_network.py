@@ -111,6 +111,34 @@ def test_scores_are_those_of_its_layers(network: Network, rows: int) -> None:
     np.testing.assert_allclose(network.predict(values), by_layers(network, values), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (16, 3), (33, 16), (40, 17)])
+def test_sums_run_in_one_order_whatever_the_number_of_units(network: Network, first: int, second: int) -> None:
+    """To the bit: input after input, in single precision, products rounded before they are added."""
+    random = np.random.default_rng(first)
+
+    def some(*shape: int) -> Floats:
+        return random.normal(size=shape).astype(np.float32)
+
+    value, absent = some(COLUMNS, first), some(COLUMNS, first)
+    begin, between, middle, last = some(first), some(first, second), some(second), some(second)
+    tells = np.ones(COLUMNS, bool)
+    other = Network(network.scale, value, absent, tells, begin, between, middle, last)
+    values = matrix(11, 5)
+    scaled = network.scale.apply(values, np.arange(11))
+    for row, score in zip(scaled, other.predict(values)):
+        one, two = begin.copy(), middle.copy()
+        for column in np.flatnonzero(np.isnan(row)):
+            one += absent[column]
+        for column in range(COLUMNS):
+            one += np.float32(np.nan_to_num(row[column])) * value[column]
+        for unit in range(first):
+            two += np.maximum(one[unit], np.float32(0)) * between[unit]
+        total = 0.0
+        for unit in range(second):
+            total += float(max(two[unit], 0.0)) * float(last[unit])
+        assert score == total
+
+
 def test_a_score_does_not_depend_on_its_batch(network: Network) -> None:
     """Nor on whether the matrix is a copy: what trains, serves and backfills scores other batches."""
     values = matrix(50, 7)
