@@ -178,13 +178,15 @@ def weigh_sessions(time, first, starts, places, now, place, user):
 
 
 @njit(cache=True, nogil=True)
-def add_chances(expected, count, chance, pace, row, seen, bins):
+def add_chances(expected, count, chance, pace, place, seen, bins):
     """Add to what was ``expected`` of the first ``count``: a session's ``chance`` times their hazards.
 
-    ``row``: of ``pace`` [any, bins]; ``seen``: the session each was last had in, ``bins``: of days since each session.
+    ``pace``: hazards of several kinds, one after another; ``place``: where in it those of each one's kind begin;
+    ``seen``: the session each was last had in; ``bins``: of the days since each session. Unsigned numbers, all these:
+    none can count from an array's end, which would be looked at.
     """
     for at in range(count):
-        expected[at] += chance * pace[row[at], bins[seen[at]]]
+        expected[at] += chance * pace[place[at] + bins[seen[at]]]
 
 
 @njit(cache=True, nogil=True)
@@ -258,15 +260,17 @@ def sum_up(
             fresh_here += weights[s, S_FRESH]
 
     # Hazards of the user's kinds side by side: the inner loops, sessions times items, look nowhere else.
-    pace, kind_pace = np.empty((g, hazard.shape[1])), np.empty((g, hazard.shape[1]))
+    wide, longest = hazard.shape[1], len(bin_of_day) - 1
+    pace, kind_pace, bins = np.empty(g * wide), np.empty(g * wide), np.zeros(sessions, np.uint64)
     for of in range(g):
-        pace[of], kind_pace[of] = hazard[kinds[of]], kind_hazard[kinds[of]]
-    bins, longest = np.zeros(sessions, np.int64), len(bin_of_day) - 1
+        for bucket in range(wide):
+            pace[of * wide + bucket] = hazard[kinds[of], bucket]
+            kind_pace[of * wide + bucket] = kind_hazard[kinds[of], bucket]
     # Items in order of first appearance, so that the inner loop runs through memory.
-    position_of, had, kind_at = np.full(m, -1, np.int64), np.empty(m, np.int64), np.empty(m, np.int64)
-    seen, expected, everywhere = np.empty(m, np.int64), np.zeros(m), np.zeros(m)
-    of_position, kinds_had = np.full(g, -1, np.int64), np.empty(g, np.int64)
-    kind_seen, kind_expected, kind_everywhere = np.empty(g, np.int64), np.zeros(g), np.zeros(g)
+    position_of, had, place_at = np.full(m, -1, np.int64), np.empty(m, np.int64), np.empty(m, np.uint64)
+    seen, expected, everywhere = np.empty(m, np.uint64), np.zeros(m), np.zeros(m)
+    of_position, kinds_had, kind_place = np.full(g, -1, np.int64), np.empty(g, np.int64), np.empty(g, np.uint64)
+    kind_seen, kind_expected, kind_everywhere = np.empty(g, np.uint64), np.zeros(g), np.zeros(g)
     kind_sessions = np.zeros(g)
     count, kind_count = 0, 0
     for s in range(sessions):
@@ -276,8 +280,8 @@ def sum_up(
             chance = ((starts[s + 1] - starts[s]) / mean_size) ** SIZE_POWER
             for earlier in range(s):
                 bins[earlier] = bin_of_day[min(longest, int((at - time[first[earlier]]) / DAY))]
-            add_chances(expected, count, chance, pace, kind_at, seen, bins)
-            add_chances(kind_expected, kind_count, chance, kind_pace, kinds_had, kind_seen, bins)
+            add_chances(expected, count, chance, pace, place_at, seen, bins)
+            add_chances(kind_expected, kind_count, chance, kind_pace, kind_place, kind_seen, bins)
         fast, slow = 0.9**ago, 0.97**ago
         near, moment, fresh, here = weights[s, S_NEAR], weights[s, S_MOMENT], weights[s, S_FRESH], weights[s, S_HERE]
         for walked in range(starts[s], starts[s + 1]):
@@ -288,7 +292,7 @@ def sum_up(
             position = position_of[item]
             if position < 0:
                 position = position_of[item] = count
-                had[count], kind_at[count] = item, kind[item]
+                had[count], place_at[count] = item, kind[item] * wide
                 count += 1
             else:
                 row[PREVIOUS] = time[first[seen[position]]]
@@ -311,7 +315,7 @@ def sum_up(
             position = of_position[of]
             if position < 0:
                 position = of_position[of] = kind_count
-                kinds_had[kind_count] = of
+                kinds_had[kind_count], kind_place[kind_count] = of, of * wide
                 kind_count += 1
             elif kind_seen[position] == s:
                 continue
@@ -327,7 +331,7 @@ def sum_up(
         item = had[position]
         row, last = own[item], seen[position]
         row[EXPECTED] = expected[position]
-        row[HAZARD] = pace[kind_at[position], bins[last]]
+        row[HAZARD] = pace[place_at[position] + bins[last]]
         row[AGAIN] = row[HAZARD] * (row[SESSIONS] - 1.0 + factor[item]) / (row[EXPECTED] + 1.0)
         row[MOMENT] /= max(all_moments, 1e-300)
         row[HOUR] /= max(all_near, 1e-300)
@@ -337,7 +341,7 @@ def sum_up(
     for position in range(kind_count):
         of = kinds_had[position]
         row = of_kind[of]
-        again = kind_pace[of, bins[kind_seen[position]]]
+        again = kind_pace[kind_place[position] + bins[kind_seen[position]]]
         row[K_AGAIN] = again * kind_sessions[position] / (kind_expected[position] + 1.0)
         row[K_HERE] = (row[K_HERE] + kind_everywhere[position] / max(all_fresh, 1e-300)) / (fresh_here + 1.0)
     return own, of_kind, user

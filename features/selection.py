@@ -52,18 +52,30 @@ def _sink(heap, size, at, scores, rows):
 
 
 @njit(cache=True, nogil=True)
+def _heap(scores, rows):
+    """Positions, that of the highest score on top; ties fall by row."""
+    heap = np.arange(len(scores))
+    for at in range(len(scores) // 2 - 1, -1, -1):
+        _sink(heap, len(scores), at, scores, rows)
+    return heap
+
+
+@njit(cache=True, nogil=True)
+def _pop(heap, size, scores, rows):
+    """Take the position on top off a heap of ``size``."""
+    top = heap[0]
+    heap[0] = heap[size - 1]
+    _sink(heap, size - 1, 0, scores, rows)
+    return top
+
+
+@njit(cache=True, nogil=True)
 def best_first(scores, rows, most):
     """Positions of the ``most`` highest scores, best first; ties fall by row."""
-    size = len(scores)
-    heap = np.arange(size)
-    for at in range(size // 2 - 1, -1, -1):
-        _sink(heap, size, at, scores, rows)
-    best = np.empty(min(most, size), np.int64)
+    heap = _heap(scores, rows)
+    best = np.empty(min(most, len(scores)), np.int64)
     for place in range(len(best)):
-        best[place] = heap[0]
-        size -= 1
-        heap[0] = heap[size]
-        _sink(heap, size, 0, scores, rows)
+        best[place] = _pop(heap, len(scores) - place, scores, rows)
     return best
 
 
@@ -91,14 +103,43 @@ def neighbourhood(recent, neighbours, similarity):
 
 
 @njit(cache=True, nogil=True)
-def _take(rows, source, share, chosen, proposed, count, limit, slots):
-    """Choose the first ``share`` of ``rows`` that are not chosen yet; what is chosen or forbidden is in ``slots``."""
+def of_alike(texts, near, similarity, starts, places, items, most_texts, most):
+    """At most ``most`` items of the ``most_texts`` texts most like ``texts``, in the order of their places.
+
+    ``near``, ``similarity`` [texts, any]: each text's neighbours; ``places``: those of each text's items, ascending and
+    bounded by ``starts``; ``items``: by place.
+    """
+    alike, likeness, _ = neighbourhood(texts, near, similarity)
+    best = alike[best_first(likeness, alike, most_texts)]
+    heads, ends = starts[best], starts[best + 1]
+    found = np.empty(most, np.int64)
+    for count in range(most):
+        # A merge: places differ, and each text's ascend.
+        first, lowest = -1, len(places)
+        for at in range(len(best)):
+            if heads[at] < ends[at] and places[heads[at]] < lowest:
+                first, lowest = at, places[heads[at]]
+        if first < 0:
+            return found[:count].copy()
+        heads[first] += 1
+        found[count] = items[lowest]
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _take(rows, scores, source, share, chosen, proposed, count, limit, slots):
+    """Choose the first ``share`` of ``rows`` that are not chosen yet; what is chosen or forbidden is in ``slots``.
+
+    ``scores`` [len(rows)]: the best come first; without any the rows come as they are.
+    """
     fresh = 0
     share_left = min(share, limit - count)
+    # Few of a long list are needed: they are looked for one by one.
+    heap = _heap(scores, rows) if len(scores) else np.empty(0, np.int64)
     for position in range(len(rows)):
         if fresh >= share_left and position >= share:
             break
-        row = rows[position]
+        row = rows[_pop(heap, len(rows) - position, scores, rows)] if len(heap) else rows[position]
         if row < 0:
             continue
         slot = _slot_of(slots, chosen, row)
@@ -138,12 +179,10 @@ def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit
     for at in range(f):
         chosen[limit + at] = forbidden[at]
         slots[_slot_of(slots, chosen, forbidden[at])] = limit + at
-    best = best_first(chance, known, shares[0] + f)
-    count = _take(known[best], sources[0], shares[0], chosen, proposed, 0, limit, slots)
+    count = _take(known, chance, sources[0], shares[0], chosen, proposed, 0, limit, slots)
     near, scores, found = neighbourhood(recent, neighbours, similarity)
-    # So many of the best may be chosen or forbidden already.
-    best = best_first(scores, near, shares[1] + count + f)
-    count = _take(near[best], sources[1], shares[1], chosen, proposed, count, limit, slots)
+    count = _take(near, scores, sources[1], shares[1], chosen, proposed, count, limit, slots)
+    as_they_are = np.empty(0)
     distinct = np.empty(len(similar), np.int64)
     n = 0
     for at in range(len(similar)):
@@ -153,8 +192,8 @@ def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit
         if not again_there:
             distinct[n] = similar[at]
             n += 1
-    count = _take(distinct[:n], sources[2], shares[2], chosen, proposed, count, limit, slots)
-    count = _take(popular, sources[3], limit, chosen, proposed, count, limit, slots)
+    count = _take(distinct[:n], as_they_are, sources[2], shares[2], chosen, proposed, count, limit, slots)
+    count = _take(popular, as_they_are, sources[3], limit, chosen, proposed, count, limit, slots)
     together = np.zeros(count)
     for at in range(count):
         entry = found[_slot_of(found, near, chosen[at])]

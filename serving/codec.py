@@ -257,10 +257,9 @@ def _time(where: str, value: int) -> int:
 
 
 def recommend_reply(answer: Recommendation) -> recommender_pb2.RecommendReply:
-    return recommender_pb2.RecommendReply(
+    reply = recommender_pb2.RecommendReply(
         request_id=answer.header.request_id,
         release=answer.header.release,
-        items=[_recommended(item) for item in answer.items],
         path=answer.path,
         stages=_stages(answer.header),
         degraded=_degraded(answer.header),
@@ -270,6 +269,17 @@ def recommend_reply(answer: Recommendation) -> recommender_pb2.RecommendReply:
         shortfall=answer.shortfall,
         as_of=answer.as_of,
     )
+    # Items are made in their place: made apart, each would be copied into the reply, and half the time goes there.
+    for item in answer.items:
+        message = reply.items.add(
+            item_id=item.item_id,
+            title=item.title,
+            score=item.score,
+            sources=item.sources,
+            decided_by=item.decided_by,
+        )
+        _complete(message, item)
+    return reply
 
 
 def tag_reply(answer: Tagging) -> recommender_pb2.TagReply:
@@ -325,23 +335,20 @@ def upsert_reply(request_id: str, answer: UpsertedItems) -> recommender_pb2.Upse
     )
 
 
-def _recommended(item: RecommendedItem) -> recommender_pb2.RecommendedItem:
-    message = recommender_pb2.RecommendedItem(
-        item_id=item.item_id,
-        title=item.title,
-        score=item.score,
-        sources=item.sources,
-        decided_by=item.decided_by,
-        reasons=_reasons(item.reasons),
-        facts=_proofs(item.facts),
-        attributes=item.attributes,
-    )
+def _complete(message: recommender_pb2.RecommendedItem, item: RecommendedItem) -> None:
+    """Write what most items of a reply lack, and the attributes, one by one: a mapping as a whole takes longer."""
+    attributes = message.attributes
+    for name, value in item.attributes.items():
+        attributes[name] = value
+    if item.reasons:
+        message.reasons.extend(_reasons(item.reasons))
+    if item.facts:
+        message.facts.extend(_proofs(item.facts))
     if item.guardrail is not None:
         message.guardrail.probability = item.guardrail.probability
         message.guardrail.verdict = _VERDICTS[item.guardrail.verdict]
         if item.guardrail.llm_logprob is not None:
             message.guardrail.llm_logprob = item.guardrail.llm_logprob
-    return message
 
 
 def _tag(tag: ProposedTag) -> recommender_pb2.Tag:

@@ -77,12 +77,10 @@ class SimilarItems:
         texts = self.catalog.text_of_row[rows]
         if not self._known[texts].all():
             self._look_up(np.unique(texts[~self._known[texts]]))
-        near, likeness, _ = selection.neighbourhood(texts, self._near, self._similarity)
-        best = near[selection.best_first(likeness, near, TEXTS)]
-        starts, ends = self._starts[best].tolist(), self._starts[best + 1].tolist()
-        places = np.concatenate([self._places[a : min(a + most, b)] for a, b in zip(starts, ends)])
-        places.sort()
-        return np.asarray(self._by_demand[places[:most]], np.int64)
+        found: npt.NDArray[np.int64] = selection.of_alike(
+            texts, self._near, self._similarity, self._starts, self._places, self._by_demand, TEXTS, most
+        )
+        return found
 
     def _look_up(self, texts: npt.NDArray[np.int32]) -> None:
         for start in range(0, len(texts), _BATCH):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from features.candidates import Candidates, Source, forbidden, retrieve, together_with
+from features.candidates import Candidates, Source, forbidden, retrieve, source_names, together_with
 from features.errors import StoreUnavailable
 from features.history import History
 from features.keys import place_key
@@ -103,17 +103,11 @@ async def _ranked(
     with clock.stage("explanation"):
         wanted = query.explain and decided_by != "retrieval"
         reasons = await _explain(ranker, matrix[order], wanted, clock)
+        shown = candidates.rows[order].tolist(), scores[order].tolist(), candidates.sources[order].tolist()
+        asked = [*person.wants, *query.require]
         items = tuple(
-            _item(
-                services,
-                int(candidates.rows[at]),
-                float(scores[at]),
-                Source(int(candidates.sources[at])),
-                decided_by,
-                reasons[place],
-                item_proofs(services, int(candidates.rows[at]), [*person.wants, *query.require]),
-            )
-            for place, at in enumerate(order.tolist())
+            _item(services, row, score, source_names(sources), decided_by, why, item_proofs(services, row, asked))
+            for row, score, sources, why in zip(*shown, reasons)
         )
     had = len(np.unique(not_again))
     return _reply(services, query, clock, items, path, person, rules, profile.now, usage, had)
@@ -306,7 +300,7 @@ def _item(
     services: Services,
     row: int,
     score: float,
-    sources: Source,
+    sources: tuple[str, ...],
     decided_by: str,
     reasons: tuple[Contribution, ...],
     facts: tuple[Proof, ...],
@@ -315,7 +309,7 @@ def _item(
         services.table.item_ids[row],
         services.table.titles[row],
         score,
-        tuple(sources.names()),
+        sources,
         decided_by,
         reasons,
         facts,
@@ -351,7 +345,7 @@ def _cold_item(
         services.table.item_ids[row],
         services.table.titles[row],
         probability,
-        tuple(sources.names()),
+        source_names(int(sources)),
         "guardrail",
         reasons,
         item_proofs(services, row, [*wants, *require]),

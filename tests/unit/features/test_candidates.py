@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.candidates import Candidates, Source, retrieve, together_with
+from features.candidates import Candidates, Source, retrieve, source_names, together_with
 from features.events import history_of
 from features.history import EVENT_KINDS, MAX_EVENTS, History
 from features.items import ItemTable
@@ -120,7 +120,7 @@ def test_a_cold_user_gets_labelled_popular_items() -> None:
     assert len(popular) > 10
     assert found.rows.tolist() == popular[:10].tolist()
     assert set(found.sources.tolist()) == {int(Source.POPULAR)}
-    assert Source(int(found.sources[0])).names() == ["popular"]
+    assert source_names(int(found.sources[0])) == ("popular",)
     assert not found.copurchase.any()
 
 
