@@ -17,8 +17,7 @@ from models.network import Network
 from models.ports import FloatVector
 from models.ranker import LightGBMRanker, RankerConfig
 from training.config import TrainConfig
-from training.discovery import ndcg_of
-from training.metrics import Interval, bootstrap
+from training.metrics import Interval, bootstrap, ndcg_of
 from training.ranking import Groups
 
 One = TypeVar("One")
@@ -41,10 +40,12 @@ class Gain:
     share: float
     ndcg: float
     over_trees: Interval
+    surely: bool = True
+    """Whether the whole interval has to be above zero for the network to be kept, or the mean only."""
 
     @property
     def helps(self) -> bool:
-        return self.over_trees.low > 0
+        return (self.over_trees.low if self.surely else self.over_trees.mean) > 0
 
     @property
     def noted(self) -> dict[str, Any]:
@@ -78,7 +79,12 @@ def fit_network(
 
 
 def judge(
-    groups: Groups, validates: npt.NDArray[np.bool_], trees: LightGBMRanker, network: Network, seed: int
+    groups: Groups,
+    validates: npt.NDArray[np.bool_],
+    trees: LightGBMRanker,
+    network: Network,
+    seed: int,
+    surely: bool = True,
 ) -> tuple[Gain, Blend]:
     """The share that orders validation targets best, and the blend of these two fits, which did not train on them."""
     held = groups.keep(validates)
@@ -87,7 +93,7 @@ def judge(
     alone = ndcg_of(held, own)
     found = {share: ndcg_of(held, own + _factor(share, *spreads) * other) for share in SHARES}
     best = max(found, key=lambda share: float(found[share].mean()))
-    gain = Gain(best, float(found[best].mean()), bootstrap(found[best] - alone, seed))
+    gain = Gain(best, float(found[best].mean()), bootstrap(found[best] - alone, seed), surely)
     return gain, Blend(trees, network, _factor(best, *spreads))
 
 

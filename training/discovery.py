@@ -14,12 +14,13 @@ from features.items import ItemTable
 from features.schema import RANKING_NAMES
 from features.transforms import Profile, assemble
 from models import ranker
+from models.blend import Blend
 from models.ports import TreeModel
-from models.ranker import LightGBMRanker
+from training import blending
 from training.config import TrainConfig
-from training.metrics import FloatArray, Interval, bootstrap, per_target
+from training.metrics import Interval, bootstrap, ndcg
 from training.protocols import ItemSets
-from training.ranking import CANDIDATES, Groups, best_rows, groups_of
+from training.ranking import CANDIDATES, Groups, groups_of
 
 LEAST_VALIDATION: Final = 30
 """Validation targets with a hit below which nothing is decided: a bootstrap over fewer trusts a few lucky ones."""
@@ -56,19 +57,6 @@ class NewCandidates:
         return groups_of(found, self.wanted.sizes[numbers]), np.array(numbers, np.int64)
 
 
-def ndcg(groups: Groups, model: TreeModel) -> FloatArray:
-    """NDCG@10 of each target's order of its own candidates [targets]; what retrieval missed does not count."""
-    return ndcg_of(groups, model.predict(groups.matrix))
-
-
-def ndcg_of(groups: Groups, scores: npt.NDArray[np.float64]) -> FloatArray:
-    """The same of scores [n]."""
-    relevant = groups.relevance > 0
-    owner = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
-    wanted = ItemSets.build(owner[relevant], groups.rows[relevant], len(groups.sizes))
-    return per_target(best_rows(groups, scores, 10), wanted, 10)["ndcg@10"]
-
-
 def fit(
     config: TrainConfig,
     groups: Groups,
@@ -77,31 +65,33 @@ def fit(
     facts: Mapping[str, Any],
     progress: Callable[[float], None],
     unused: tuple[str, ...] = (),
-) -> tuple[LightGBMRanker | None, Interval | None]:
+) -> tuple[Blend | None, Interval | None]:
     """The ranker of new items, and its gain in NDCG@10 on the targets that ``validates`` [targets], paired.
 
-    ``general``: a ranker of all candidates, from less data than the one that would order these otherwise (see
-    `against_final`). Neither trained on the targets that validate, and the ranker judged is the one that serves: it is
-    None where the gain's interval reaches down to 0, or where too little is left to learn or to judge from (the gain is
-    None then).
+    Trees and a network, as far as the blend is better there on average: what nobody had is judged by few targets.
+    ``general``: a ranker of all candidates, of quick fits; on new items it does as well as the one that would order
+    them otherwise (ARCHITECTURE.md), which no more than this one may have trained on what judges. The ranker judged is
+    the one that serves: None where the gain's interval reaches down to 0, or where too little is left to learn or to
+    judge from (the gain is None then).
     """
     if validates.sum() < LEAST_VALIDATION or validates.all():
         return None, None
     train, held = groups.keep(~validates), groups.keep(validates)
-    data = ranker.Binned.of(RANKING_NAMES, (train.matrix, train.relevance, train.sizes), config.discovery.threads)
-    targets = {"train": len(train.sizes), "valid": len(held.sizes)}
-    fitted = ranker.fit(
-        config.discovery, data, {**facts, "targets": targets}, progress, unused, rounds=config.discovery.trees
+    own = config.discovery if config.network is None else blending.beside(config.discovery)
+    data = ranker.Binned.of(RANKING_NAMES, (train.matrix, train.relevance, train.sizes), own.threads)
+    facts = {**facts, "targets": {"train": len(train.sizes), "valid": len(held.sizes)}}
+    numbers = [RANKING_NAMES.index(column) for column in unused]
+    trees, network = blending.together(
+        lambda: ranker.fit(own, data, facts, progress, unused, rounds=own.trees),
+        lambda: blending.fit_network(config, train, np.ones(len(train.sizes), bool), numbers),
     )
+    fitted = Blend(trees)
+    if network is not None:
+        found, _ = blending.judge(groups, validates, trees, network, config.seed, surely=False)
+        if found.helps:
+            fitted = blending.join(trees, network, found, config, train)
+        else:
+            trees.manifest["network"] = found.noted
     gain = bootstrap(ndcg(held, fitted) - ndcg(held, general), config.seed)
     fitted.manifest["gain"] = {"validation": {"ndcg@10": gain.to_dict()}}
     return (fitted if gain.low > 0 else None), gain
-
-
-def against_final(
-    groups: Groups, validates: npt.NDArray[np.bool_], own: TreeModel, final: TreeModel, seed: int
-) -> Interval:
-    """What ``own`` gains on the same targets over the ``final`` ranker, which trained on them and is flattered: one
-    that did not would cost another whole fit. Who is worse on average does not serve."""
-    held = groups.keep(validates)
-    return bootstrap(ndcg(held, own) - ndcg(held, final), seed)

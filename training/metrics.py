@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.ports import TreeModel
 from training.protocols import IntArray, ItemSets
+from training.ranking import Groups, best_rows
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,6 +58,19 @@ def per_target(rows: IntArray, wanted: ItemSets, k: int) -> dict[str, FloatArray
     ideal = np.r_[np.nan, np.cumsum(discount)][np.minimum(wanted.sizes, k)]
     phr = np.where(np.isnan(sizes), np.nan, hits.any(axis=1))
     return {f"ndcg@{k}": hits @ discount / ideal, f"recall@{k}": hits.sum(axis=1) / sizes, f"phr@{k}": phr}
+
+
+def ndcg(groups: Groups, model: TreeModel) -> FloatArray:
+    """NDCG@10 of each target's order of its own candidates [targets]; what retrieval missed does not count."""
+    return ndcg_of(groups, model.predict(groups.matrix))
+
+
+def ndcg_of(groups: Groups, scores: npt.NDArray[np.float64]) -> FloatArray:
+    """The same of scores [n]."""
+    relevant = groups.relevance > 0
+    owner = np.repeat(np.arange(len(groups.sizes)), groups.sizes)
+    wanted = ItemSets.build(owner[relevant], groups.rows[relevant], len(groups.sizes))
+    return per_target(best_rows(groups, scores, 10), wanted, 10)["ndcg@10"]
 
 
 def all_metrics(rows: IntArray, wanted: ItemSets, had: ItemSets, ks: Sequence[int] = KS) -> dict[str, FloatArray]:
