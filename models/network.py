@@ -114,7 +114,9 @@ class Network:
         try:
             with np.load(path, allow_pickle=False) as held:
                 scale = Scale(*(held[f"scale_{part.name}"] for part in fields(Scale)))
-                network = cls(scale, *(held[part.name] for part in fields(cls) if part.name != "scale"))
+                # In C order, whoever wrote them: `_add_products` goes by addresses.
+                layers = (np.ascontiguousarray(held[part.name]) for part in fields(cls) if part.name != "scale")
+                network = cls(scale, *layers)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ArtifactMismatch(f"{path} is no network ({error}). Run: tandem train") from error
         if len(network.value) != columns:
