@@ -5,6 +5,7 @@ The only file that imports LightGBM.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,11 @@ KIND = "ranker"
 Ranked = tuple[FloatMatrix, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """Matrix [n, columns], relevance [n], and how many rows each target has, one after the other."""
 FloatMatrix64 = npt.NDArray[np.float64]
+_THREADS: Final = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 
 
 class RankerConfig(BaseModel):
-    """Hyperparameters of training; every one is recorded in the artifact's manifest."""
+    """Hyperparameters of training; all that decide the trees are recorded in the artifact's manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +58,7 @@ class RankerConfig(BaseModel):
     """Rounds without a better validation NDCG before a fit that compares parameters stops."""
     seed: int = 7
     threads: int = Field(default=0, ge=0)
-    """Threads of training; 0 takes all cores."""
+    """Threads of training; 0 takes all cores. The trees are the same with any number."""
 
 
 VARIANTS: Final[tuple[dict[str, Any], ...]] = ({}, {"min_leaf": 100, "l2": 5.0}, {"min_leaf": 20, "l2": 1.0})
@@ -218,11 +220,13 @@ def fit(
     best = booster.best_iteration if judged else booster.current_iteration()
     manifest = {
         "columns": list(data.columns),
-        "parameters": config.model_dump(),
+        "parameters": config.model_dump(exclude={"threads"}),
         "rounds": best,
         "validation_ndcg@10": booster.best_score["valid_0"]["ndcg@10"] if judged else None,
         "versions": artifacts.package_versions("lightgbm", "numpy"),
         **facts,
     }
-    # Kept at its best round, so that loading needs no note of it.
-    return LightGBMRanker(lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best)), manifest)
+    # Kept at its best round, so that loading needs no note of it. Any number of threads makes these trees: left in the
+    # text, theirs would give the same release another name on a machine with other cores.
+    text = _THREADS.sub("[num_threads: 0]", booster.model_to_string(num_iteration=best))
+    return LightGBMRanker(lightgbm.Booster(model_str=text), manifest)
