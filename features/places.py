@@ -21,6 +21,8 @@ RECENT: Final = 0.3
 """What one event adds to an item's usual and to its recent price: they remember some 33 events, and 3."""
 KIND_DAYS: Final = 3.0
 """Days in which what was sold of a kind somewhere halves."""
+_LOOK_BACK: Final = int(20 * KIND_DAYS)
+"""Days after which it is forgotten, a millionth of it being left."""
 FIELDS: Final = ("places", "starts", "rows", "day", "pair", "n", "price")
 
 
@@ -41,20 +43,26 @@ class Here:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceDay:
-    """All places when a day began: see Here. ``usual`` and ``recent`` float64 [items]: logs of an item's prices
-    everywhere, NaN for none.
+    """All places when day number ``day`` began: see Here. ``usual`` and ``recent`` float64 [items]: logs of an item's
+    prices everywhere, NaN for none. ``kind`` int64 [items]: of each item, below ``kinds``.
 
     ``end``: entries before that day; ``sums`` float64 [4, items]: what the averages are made of, so that a later day
     goes on from here.
+
+    What was sold of each kind is counted for the places that are asked for, when they first are, and only kinds sold
+    there are kept: all places times all kinds would be 114 MiB for 5,000 and 3,000, whatever was sold.
     """
 
     usual: npt.NDArray[np.float64]
     recent: npt.NDArray[np.float64]
     last: npt.NDArray[np.int32]
     price: npt.NDArray[np.float64]
-    kinds: npt.NDArray[np.float64]
+    day: int
+    kind: npt.NDArray[np.int64]
+    kinds: int
     end: int
     sums: npt.NDArray[np.float64]
+    _sold: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = field(default_factory=dict)
 
 
 class RowIndex(NamedTuple):
@@ -159,10 +167,7 @@ class PlaceActivity:
         else:
             start, sums, last, price = before.end, before.sums.copy(), before.last.copy(), before.price.copy()
         usual, recent = _go_on(start, end, self.day, self.pair, self.n, self.price, self.rows, last, price, sums)
-        since = int(np.searchsorted(self.day, day - int(20 * KIND_DAYS), side="left"))
-        owner = np.repeat(np.arange(len(self.places)), np.diff(self.starts))
-        sold = _recently(day, since, end, self.day, self.pair, self.n, self.rows, owner, kind, len(self.places), kinds)
-        return PlaceDay(usual, recent, last, price, sold, end, sums)
+        return PlaceDay(usual, recent, last, price, day, kind, kinds, end, sums)
 
     def here(self, state: PlaceDay, place: int) -> Here | None:
         """What ``state``, of this activity, says of a place; None for one where nothing was ever sold."""
@@ -172,7 +177,21 @@ class PlaceActivity:
         pairs = slice(int(self.starts[at]), int(self.starts[at + 1]))
         first, shift, starts = self.index
         own = starts[int(first[at]) : int(first[at + 1])]
-        return Here(self.rows[pairs], own, int(shift[at]), state.last[pairs], state.price[pairs], state.kinds[at])
+        kinds = self._kinds(state, at)
+        return Here(self.rows[pairs], own, int(shift[at]), state.last[pairs], state.price[pairs], kinds)
+
+    def _kinds(self, state: PlaceDay, at: int) -> npt.NDArray[np.float64]:
+        """See Here, of the place numbered ``at``."""
+        kept = state._sold.get(at)
+        if kept is None:
+            # Of several threads that get here at once each counts; all find the same.
+            first, last = int(self.starts[at]), int(self.starts[at + 1])
+            kept = state._sold[at] = _recently(
+                state.day, state.end, self.day, self.pair, self.n, self.rows, first, last, state.kind, state.kinds
+            )
+        kinds = np.zeros(state.kinds)
+        kinds[kept[0]] = kept[1]
+        return kinds
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """By name, to save and to load."""
@@ -214,11 +233,33 @@ def _go_on(start, end, days, pair, n, price, rows, last, here, sums):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def _recently(day, start, end, days, pair, n, rows, owner, kind, places, kinds):  # type: ignore[no-untyped-def]
-    """Events of kinds [places, kinds] among the entries ``start`` to ``end``, halved every KIND_DAYS."""
-    fresh = 2.0 ** (-np.arange(20 * KIND_DAYS + 1) / KIND_DAYS)
-    sold = np.zeros((places, kinds))
-    for entry in range(start, end):
-        at = pair[entry]
-        sold[owner[at], kind[rows[at]]] += n[entry] * fresh[day - days[entry]]
-    return sold
+def _begin(values, wanted, start, end):  # type: ignore[no-untyped-def]
+    """The first of the ascending ``values[start:end]`` that is not below ``wanted``; ``end`` where all are."""
+    while start < end:
+        middle = (start + end) // 2
+        if values[middle] < wanted:
+            start = middle + 1
+        else:
+            end = middle
+    return start
+
+
+@njit(cache=True, nogil=True)
+def _recently(day, end, days, pair, n, rows, first, last, kind, kinds):  # type: ignore[no-untyped-def]
+    """Kinds among the entries before ``end`` of the pairs ``first`` to ``last``, a place's, and their events, halved
+    every KIND_DAYS.
+
+    Entries are in order of (day, pair), so those of the place are one run a day: two searches find it, and the place's
+    events are added in the order they have among all, which makes the sums the same to the bit.
+    """
+    fresh = 2.0 ** (-np.arange(_LOOK_BACK + 1) / KIND_DAYS)
+    sold = np.zeros(kinds)
+    begun = _begin(days, day - _LOOK_BACK, 0, end)
+    while begun < end:
+        ended = _begin(days, days[begun] + 1, begun, end)
+        worth = fresh[day - days[begun]]
+        for entry in range(_begin(pair, first, begun, ended), _begin(pair, last, begun, ended)):
+            sold[kind[rows[pair[entry]]]] += n[entry] * worth
+        begun = ended
+    found = np.flatnonzero(sold)
+    return found, sold[found]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.items import ItemTable
-from features.keys import NOWHERE, place_key, place_keys
-from features.places import PlaceActivity, RowIndex
+from features.keys import NOWHERE, KeyArray, place_key, place_keys
+from features.places import PlaceActivity, PlaceDay, RowIndex
 from features.ports import Event
 from tests.unit.features.shop import START, bare_table, event, histories, places_of
 
@@ -121,9 +124,13 @@ def test_a_day_that_goes_on_from_an_earlier_one_is_the_same_to_the_bit(events: l
     before = None
     for day in sorted(days):
         before, anew = (activity.at(TODAY + day, ITEMS, KIND, 1, start) for start in (before, None))
-        for name in ("usual", "recent", "last", "price", "kinds", "sums"):
+        for name in ("usual", "recent", "last", "price", "sums"):
             assert getattr(before, name).tobytes() == getattr(anew, name).tobytes(), name
         assert before.end == anew.end
+        for key in activity.places.tolist():
+            one, other = activity.here(before, key), activity.here(anew, key)
+            assert (one is None) == (other is None) == (key == NOWHERE)
+            assert one is None or other is None or one.kinds.tobytes() == other.kinds.tobytes()
 
 
 def test_a_table_knows_a_day_whatever_days_it_was_asked_for_before() -> None:
@@ -133,7 +140,10 @@ def test_a_table_knows_a_day_whatever_days_it_was_asked_for_before() -> None:
         now = START + days * DAY
         one, other = asked.prices(now), bare_table(ITEMS, events).prices(now)
         assert one.usual.tobytes() == other.usual.tobytes()
-        assert one.kinds.tobytes() == other.kinds.tobytes()
+        mine, anew = asked.here(now, place_key("north")), bare_table(ITEMS, events).here(now, place_key("north"))
+        assert mine is not None
+        assert anew is not None
+        assert mine.kinds.tobytes() == anew.kinds.tobytes()
     assert len(asked._place_days) <= 8
 
 
@@ -148,6 +158,83 @@ def test_a_saved_table_knows_its_places_and_a_longer_one_too(tmp_path: Path) -> 
         assert (here.rows.tolist(), here.last.tolist(), here.price.tolist()) == ([2], [TODAY], [math.log(3.0)])
         assert each.prices(START + DAY).usual[:3].tolist()[1:] == [math.log(2.0), math.log(3.0)]
     assert math.isnan(more.prices(START + DAY).usual[ITEMS])
+
+
+def shop(seed: int, places: int, items: int, events: int, days: int) -> PlaceActivity:
+    random = np.random.default_rng(seed)
+    return PlaceActivity.count(
+        place_keys([str(place) for place in range(places)])[random.integers(0, places, events)],
+        random.integers(0, items, events),
+        START + random.integers(0, days, events) * DAY,
+        random.lognormal(size=events).astype(np.float32),
+        items,
+    )
+
+
+def kinds_of_all(activity: PlaceActivity, day: int, kind: KeyArray, kinds: int) -> npt.NDArray[np.float64]:
+    """Events of every place and kind [places, kinds], halved every three days: all entries of 60 days, one by one."""
+    owner = np.repeat(np.arange(len(activity.places)), np.diff(activity.starts))
+    fresh, sold = [2.0 ** (-age / 3.0) for age in range(61)], np.zeros((len(activity.places), kinds))
+    for at, pair, n in zip(activity.day.tolist(), activity.pair.tolist(), activity.n.tolist(), strict=True):
+        if day - 60 <= at < day:
+            sold[owner[pair], kind[activity.rows[pair]]] += n * fresh[day - at]
+    return sold
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 9), st.integers(-3, 170))
+def test_what_a_place_sold_of_each_kind_is_the_sum_over_all_events_to_the_bit(
+    seed: int, places: int, kinds: int, days: int
+) -> None:
+    kind = np.random.default_rng(seed).integers(0, kinds, 20)
+    activity = shop(seed, places, 20, 400, 100)
+    state, expected = activity.at(TODAY + days, 20, kind, kinds), kinds_of_all(activity, TODAY + days, kind, kinds)
+    for at, key in enumerate(activity.places.tolist()):
+        for _ in range(2):  # the second time it is at hand
+            here = activity.here(state, key)
+            assert here is not None
+            assert here.kinds.tobytes() == expected[at].tobytes()
+
+
+def held(value: object) -> int:
+    """Bytes of all arrays in it."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if dataclasses.is_dataclass(value):
+        return sum(held(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(held, value)) if isinstance(value, list | tuple) else 0
+
+
+def test_a_day_grows_with_what_was_sold_not_with_places_times_kinds() -> None:
+    places, items, kinds = 3_000, 6_000, 3_000
+    activity, kind = shop(1, places, items, 20_000, 50), np.arange(items) % kinds
+    state = activity.at(TODAY + 50, items, kind, kinds)
+    for key in activity.places.tolist():
+        assert activity.here(state, key) is not None
+    assert held(state) < 100 * (len(activity) + items) < places * kinds
+
+
+def test_threads_that_ask_for_the_same_places_get_the_same() -> None:
+    kinds = 40
+    activity, kind = shop(2, 60, 400, 5_000, 80), np.arange(400) % kinds
+    expected = kinds_of_all(activity, TODAY + 80, kind, kinds)
+    wrong: list[int] = []
+
+    def ask(state: PlaceDay, seed: int) -> None:
+        for at in np.random.default_rng(seed).integers(0, len(expected), 300).tolist():
+            here = activity.here(state, int(activity.places[at]))
+            if here is None or here.kinds.tobytes() != expected[at].tobytes():
+                wrong.append(at)
+
+    for _ in range(5):
+        state = activity.at(TODAY + 80, 400, kind, kinds)
+        threads = [threading.Thread(target=ask, args=(state, seed)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
 
 
 @given(st.lists(st.sets(st.integers(0, 3_000), min_size=1, max_size=300), max_size=6))
