@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from features import itemtags
+from features.daystates import DayStates
 from features.errors import SchemaMismatch
 from features.history import EVENT_KINDS
 from features.itemtags import ItemTags
@@ -32,17 +33,12 @@ from features.statistics import DAY, Activity
 
 POPULAR: Final = 300
 """Items kept per day as its most popular."""
-DAYS_KEPT: Final = 8
-"""Days whose statistics are kept at hand: serving asks for today's, training goes day by day."""
 _ACTIVITY: Final = ("day", "row", "n", "first")
 _REPURCHASE: Final = ("hazard", "kind", "factor", "kind_hazard", "hour_lift", "gap_lift", "session_size")
 _TAGS: Final = tuple(f"tag_{name}" for name in itemtags.FIELDS)
 _TREND_EVENTS: Final = 2_000.0
 """Events at which a day's (or week's) shares of the kinds and the month's weigh the same."""
 _STATISTIC: Final = {column.name: at for at, column in enumerate(ITEM_STATS)}
-
-
-_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +76,8 @@ class ItemTable:
     tags: ItemTags
     had_by: tuple[str, ...]
     places: PlaceActivity
-    _days: dict[int, _Day] = field(default_factory=dict)
-    _place_days: dict[int, PlaceDay] = field(default_factory=dict)
+    _days: DayStates[_Day] = field(default_factory=DayStates)
+    _place_days: DayStates[PlaceDay] = field(default_factory=DayStates)
     _described: dict[str, tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -117,13 +113,11 @@ class ItemTable:
         return self._day(now).popular
 
     def _day(self, now: int) -> _Day:
-        number = now // DAY
-        found = self._days.get(number)
-        if found is None:
-            statistics = self.activity.at(number, len(self))
-            found = _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
-            _remember(self._days, number, found)
-        return found
+        return self._days.of(now // DAY, self._sum_up)
+
+    def _sum_up(self, day: int) -> _Day:
+        statistics = self.activity.at(day, len(self))
+        return _Day(statistics, _most_popular(statistics), self._kind_trends(statistics))
 
     def kind_trends(self, now: int) -> npt.NDArray[np.float32]:
         """k_trend_day and k_trend_week of every item's kind [n, 2]. Shared: read only."""
@@ -131,16 +125,12 @@ class ItemTable:
 
     def prices(self, now: int) -> PlaceDay:
         """What items cost, and what was sold where, when the day (UTC) of ``now`` began. Shared: read only."""
-        number = now // DAY
-        found = self._place_days.get(number)
-        if found is None:
-            # Training goes from day to day: each goes on from the nearest one before it.
-            known = dict(self._place_days)
-            before = known.get(max((day for day in known if day < number), default=number))
-            repurchase = self.repurchase
-            found = self.places.at(number, len(self), repurchase.kind, len(repurchase.hazard), before)
-            _remember(self._place_days, number, found)
-        return found
+        return self._place_days.of(now // DAY, self._sum_up_places)
+
+    def _sum_up_places(self, day: int) -> PlaceDay:
+        kind, kinds = self.repurchase.kind, len(self.repurchase.hazard)
+        # Training goes from day to day: each goes on from the nearest one before it.
+        return self.places.at(day, len(self), kind, kinds, self._place_days.newest_before(day))
 
     def here(self, now: int, place: int) -> Here | None:
         """What was known of a place by its key (`features.keys.place_keys`) when that day began; None for one where
@@ -350,13 +340,6 @@ class ItemTable:
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error
-
-
-def _remember(days: dict[int, _Any], number: int, found: _Any) -> None:
-    """Of several threads that get here at once each may have computed the day; all find the same."""
-    for old in list(days)[: 1 - DAYS_KEPT]:
-        days.pop(old, None)
-    days[number] = found
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrivals import catalog_items
+from features.daystates import DayStates
 from features.history import History
 from features.items import ItemTable
 from features.keys import NOWHERE
@@ -205,7 +206,13 @@ def fit_ranker(
     counted_at = np.maximum(events.time, events.recorded)
     activity = Activity.count(events.user[known], events.row[known], counted_at[known], len(table))
     views = Views.build(
-        replace(table, activity=activity, places=place_activity(events, len(table)), _days={}, _place_days={}),
+        replace(
+            table,
+            activity=activity,
+            places=place_activity(events, len(table)),
+            _days=DayStates(),
+            _place_days=DayStates(),
+        ),
         protocol.events,
         np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
     )

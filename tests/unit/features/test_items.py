@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.daystates import DAYS_KEPT, DayStates
 from features.errors import SchemaMismatch
 from features.events import history_of
-from features.items import DAYS_KEPT, POPULAR, ItemTable, kinds
+from features.items import POPULAR, ItemTable, kinds
 from features.keys import KeyArray, item_keys
 from features.schema import ITEM_STATS
 from features.statistics import Activity
@@ -184,7 +185,19 @@ def test_threads_that_ask_for_many_days_get_the_same_and_keep_few() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(table._days) <= DAYS_KEPT + len(threads)
+    assert len(table._days) <= DAYS_KEPT
+
+
+def test_a_day_in_use_stays_at_hand_whatever_other_days_are_asked_for() -> None:
+    table = bare_table(4, [event(n, f"i{n % 3}", START + n * 30_000, place="north") for n in range(60)])
+    today = START + 30 * DAY
+    statistics, prices = table.statistics(today), table.prices(today)
+    for day in range(3 * DAYS_KEPT):
+        table.statistics(START + day * DAY)
+        table.prices(START + day * DAY)
+        assert table.statistics(today) is statistics
+        assert table.prices(today) is prices
+    assert len(table._days) == len(table._place_days) == DAYS_KEPT
 
 
 def test_popular_items_tie_by_row_number_also_at_the_end_of_the_list() -> None:
@@ -194,7 +207,9 @@ def test_popular_items_tie_by_row_number_also_at_the_end_of_the_list() -> None:
     for counts in (rng.integers(0, 4, n), np.ones(n, np.int64), np.arange(n)[::-1], np.zeros(n, np.int64)):
         row = np.repeat(np.arange(n), counts)
         table = replace(
-            bare_table(n), activity=Activity.count(np.arange(len(row)), row, np.full(len(row), START), n), _days={}
+            bare_table(n),
+            activity=Activity.count(np.arange(len(row)), row, np.full(len(row), START), n),
+            _days=DayStates(),
         )
         expected = sorted((at for at in range(n) if counts[at]), key=lambda at: (-counts[at], at))[:POPULAR]
         assert table.popular_at(START + DAY).tolist() == expected
