@@ -22,7 +22,6 @@ from features.arrivals import (
     unknown_attributes,
     with_changed,
 )
-from features.history import History
 from features.keys import item_keys
 from graph.ports import Fact
 from models import labelset
@@ -35,7 +34,7 @@ from serving.factlog import LoggedFact, SqliteFactLog, Told
 from serving.facts import Recorded, Retracted, retractions, with_facts
 from serving.knowledge import check, properties_of
 from serving.messages import UpsertedItems
-from serving.services import Services
+from serving.services import AHEAD_S, Services
 
 _log = logging.getLogger(__name__)
 POLL_S: Final = 1.0
@@ -139,16 +138,18 @@ class LiveServices:
             self._services = with_facts(self._services, self._facts.after(before.knowledge.seq))
         return self._services is not before
 
-    def follow(self, every_s: float = POLL_S) -> None:
-        """Catch up from now on in a thread of its own, which ends with ``close`` or the process."""
-        self._follower = threading.Thread(target=self._follow, args=(every_s,), name="items", daemon=True)
+    def follow(self, every_s: float = POLL_S, ahead_s: int = AHEAD_S) -> None:
+        """Catch up from now on in a thread of its own, which ends with ``close`` or the process; and sum up each day
+        ``ahead_s`` before it begins."""
+        self._follower = threading.Thread(target=self._follow, args=(every_s, ahead_s), name="items", daemon=True)
         self._follower.start()
 
-    def _follow(self, every_s: float) -> None:
+    def _follow(self, every_s: float, ahead_s: int) -> None:
         said = ""
         while not self._stop.wait(every_s):
             try:
                 self.catch_up()
+                self._services.prepare(ahead_s)
                 said = ""
             except Exception as error:
                 # A log that cannot be read must not end the following; said once, not every second.
@@ -222,8 +223,6 @@ def _extended(
     table = with_changed(services.table, rows[old], frame.filter(old))
     if not old.all():
         table = table.extended(frame.filter(~old))
-    # What a first request would compute is computed here, aside of the requests.
-    table.statistics(services.now(History.empty(), None))
     label = services.config.label_column
     catalog = services.catalog.with_items(
         rows, frame, label, lambda texts: _vectors(services.embedder, log, texts), grown
@@ -233,7 +232,7 @@ def _extended(
     for name, tagger in services.sets.items():
         own = labelset.following(tagger.catalog, catalog, rows, frame)
         sets[name] = replace(tagger, catalog=own, counts=LabelCounts.build(own))
-    return replace(
+    extended = replace(
         services,
         table=table,
         catalog=catalog,
@@ -245,6 +244,8 @@ def _extended(
         ),
         arrivals=services.arrivals.with_items(arrived, catalog, seq),
     )
+    extended.prepare()  # aside of the requests, which get these services afterwards
+    return extended
 
 
 def _vectors(embedder: Embedder, log: SqliteItemLog, texts: Sequence[str]) -> FloatMatrix:

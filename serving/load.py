@@ -156,7 +156,9 @@ def load_services(
         review=desk,
     )
     _warm_up(services, trees)
-    return _with_facts(_with_arrivals(services, workspace), workspace)
+    services = _with_facts(_with_arrivals(services, workspace), workspace)
+    services.prepare()  # items that arrived make another table
+    return services
 
 
 def load_live(

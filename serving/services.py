@@ -36,6 +36,8 @@ from serving.similar import SimilarItems
 
 _ARRIVED: Final = 8
 """One of so many similar items may be one that arrived after training."""
+AHEAD_S: Final = 600
+"""How long before it begins (midnight, UTC) a day is summed up: a second would do on a machine that is idle."""
 
 
 class Scorer(Protocol):
@@ -119,6 +121,14 @@ class Services:
             return int(time.time())
         newest = int(history.time[-1]) if len(history) else 0
         return max(self.config.data_end, newest) + 1
+
+    def prepare(self, ahead_s: int = AHEAD_S) -> None:
+        """Sum up the day requests are about, and by the wall's clock the day ``ahead_s`` later too; quick where it is
+        done. Where a request comes first, it pays for that, and those behind it on the event loop wait."""
+        now = self.now(History.empty(), None)
+        self.table.prepare(now)
+        if self.config.clock == "wall":
+            self.table.prepare(now + ahead_s)
 
     def label_of(self, row: int) -> str | None:
         code = int(self.catalog.label_of_row[row])

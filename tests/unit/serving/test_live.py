@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +18,21 @@ import pytest
 
 from features.arrivals import CatalogItem, SqliteItemLog
 from features.candidates import Source, retrieve
+from features.daystates import DayStates
 from features.errors import StoreUnavailable
+from features.history import History
 from features.ports import Event
 from features.schema import RANKING_NAMES
+from features.statistics import DAY
 from features.transforms import Profile, assemble, summarize
+from features.workspace import Workspace
 from graph.ports import Fact
 from models import coldstart
 from models.ports import FloatMatrix
 from serving.arrivals import Arrivals
+from serving.config import ServeConfig
 from serving.live import LiveServices, replay
+from serving.load import load_services
 from serving.messages import Recommendation
 from serving.pipeline import record_events, upsert_items
 from serving.pipeline.rules import item_proofs, resolve
@@ -329,6 +337,58 @@ def test_unusable_items_are_named_and_the_others_taken(services: Services, live:
     assert outcome.unknown_attributes == ("shade", "shine")
     assert following.services.table.row_of("dear") == -1
     assert following.services.table.frame.row(following.services.table.row_of("cheap"), named=True)["price"] == 1.5
+
+
+# --- no request sums up a day ---------------------------------------------------------------------------------------
+
+
+def unasked(services: Services, clock: Literal["data", "wall"] = "data") -> Services:
+    """With a table nobody has asked anything yet, and by that clock."""
+    table = replace(services.table, _days=DayStates(), _place_days=DayStates())
+    return replace(services, table=table, config=replace(services.config, clock=clock))
+
+
+def summed_up(services: Services, later_s: int = 0) -> bool:
+    """Whether requests of the services' day, or of a later one, find what they share."""
+    day = (services.now(History.empty(), None) + later_s) // DAY
+    return day in services.table._days and day in services.table._place_days
+
+
+def test_the_first_request_on_items_that_came_finds_its_day_summed_up(services: Services, live: LiveServices) -> None:
+    assert not summed_up(unasked(services))
+    live.upsert([MILK])
+    assert summed_up(live.services)
+    live.upsert([replace(MILK, title="Renamed oat drink"), like(services, 4, "new-today")])
+    assert summed_up(live.services)
+
+
+def test_a_start_that_replays_items_has_its_day_summed_up(
+    services: Services, trained_workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(tmp_path / "workspace")
+    shutil.copytree(trained_workspace.root, copy.root)
+    log = SqliteItemLog(copy.arrivals)
+    log.append([MILK])
+    log.close()
+    started = load_services(copy, ServeConfig(llm=None), embedder=services.embedder)
+    assert started.table.row_of(MILK.item_id) == len(services.table)
+    assert summed_up(started)
+
+
+def test_a_day_is_summed_up_before_it_begins(services: Services, path: Path) -> None:
+    """By the wall's clock: that of the data stands still."""
+    walking = LiveServices(unasked(services, "wall"), SqliteItemLog(path))
+    standing = LiveServices(unasked(services), SqliteItemLog(path))
+    for each in (walking, standing):
+        each.follow(every_s=0.02, ahead_s=DAY)
+    deadline = time.monotonic() + 20
+    while not (summed_up(walking.services) and summed_up(walking.services, DAY) and summed_up(standing.services)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.1)
+    assert not summed_up(standing.services, DAY)
+    for each in (walking, standing):
+        each.close()
 
 
 # --- durable and whole -----------------------------------------------------------------------------------------------
