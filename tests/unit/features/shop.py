@@ -10,14 +10,15 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from features.history import EVENT_KINDS
+from features.history import EVENT_KINDS, History
 from features.items import ItemTable
-from features.keys import place_keys
+from features.keys import place_key, place_keys
 from features.places import PlaceActivity
 from features.ports import Event
 from features.repurchase import Repurchase
-from features.schema import AFFINITY_SLOTS
+from features.schema import AFFINITY_SLOTS, RANKING_NAMES
 from features.statistics import Activity
+from features.transforms import assemble, summarize
 from features.workspace import Workspace, WorkspaceConfig
 from training.datasets.ingest import ingest_complete_journey
 from training.materialize import EventArrays, build_item_table, event_arrays, load_events
@@ -165,6 +166,21 @@ def journey(folder: Path, households: int, items: int | None = None) -> Journey:
     frame = load_events(workspace)
     events = event_arrays(frame, catalogued)
     return Journey(workspace, catalogued, frame, events, build_item_table(workspace.config(), catalogued, events))
+
+
+FAR_OFF = 1_000.0
+"""A price that no item has."""
+OF_SALES = {"i_price", "i_price_change", "h_days_since", "h_price_change", "h_kind"}
+"""Columns of what was sold everywhere and in a place, and for how much."""
+
+
+def moved(table: ItemTable, other: ItemTable, time: int, place: str) -> set[str]:
+    """Columns that differ between two tables of the same items, for somebody without a history in that place."""
+    columns = []
+    for each in (table, other):
+        profile = summarize(History.empty(), each, time, place_key(place))
+        columns.append(assemble(profile, each, np.arange(len(each)), np.zeros(len(each))).T.copy())
+    return {name for name, one, two in zip(RANKING_NAMES, *columns, strict=True) if one.tobytes() != two.tobytes()}
 
 
 @st.composite

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from features.candidates import retrieve
 from features.history import History
 from features.itemtags import PUBLISHED
-from features.keys import NOWHERE
+from features.keys import NOWHERE, place_key
 from features.ports import Event
 from features.schema import RANKING_NAMES, schema_hash
 from features.transforms import assemble, summarize
@@ -27,6 +27,8 @@ from models.blend import Blend
 from models.ranker import VARIANTS, Binned, LightGBMRanker, Ranked, RankerConfig, fit
 from tests.unit.features.shop import (
     CONFIG,
+    FAR_OFF,
+    OF_SALES,
     START,
     WEEK,
     Journey,
@@ -34,6 +36,7 @@ from tests.unit.features.shop import (
     events_of,
     histories,
     journey,
+    moved,
     to_frame,
 )
 from training.config import TrainConfig
@@ -122,8 +125,9 @@ def groups_of(protocol: Protocol, views: Views, targets: Targets, since: npt.NDA
     return build_groups(history, views.at, targets, lambda number: protocol.wanted(targets, number), repeats=True)
 
 
-def planted(real: Journey, name: str, users: list[str], time: int) -> pl.DataFrame:
-    """What a leak would show: users known and new buy much of what is rare, from ``time`` on, that day and later.
+def planted(real: Journey, name: str, users: list[str], time: int, place: str) -> pl.DataFrame:
+    """What a leak would show: users known and new buy much of what is rare from ``time`` on, that day and later, in one
+    place and for a price far off.
 
     In the temporal protocol also within sessions that began before; a next basket is one whole, at its first time.
     """
@@ -131,9 +135,17 @@ def planted(real: Journey, name: str, users: list[str], time: int) -> pl.DataFra
     mine = real.frame.filter(pl.col("user_id").is_in(users))["session_id"].unique().sort().to_list()
     sessions = ["~planted", *(mine[:2] if name == "temporal" else [])]
     plants = [
-        Event(f"{who}{offset}{n}{session}", who, item, "purchase", 50.0, time + offset, f"{session}{offset}{who}")
-        if session == "~planted"
-        else Event(f"{who}{offset}{n}{session}", who, item, "purchase", 50.0, time + offset, session)
+        Event(
+            f"{who}{offset}{n}{session}",
+            who,
+            item,
+            "purchase",
+            50.0,
+            time + offset,
+            f"{session}{offset}{who}" if session == "~planted" else session,
+            place,
+            FAR_OFF,
+        )
         for who in (*users, "nobody yet")
         for offset in (0, 1, 3_600, 3 * WEEK)
         for session in sessions
@@ -147,18 +159,21 @@ def planted(real: Journey, name: str, users: list[str], time: int) -> pl.DataFra
 def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, name: str, part: float) -> None:
     """Plants future events of a target's own user and of others: candidates, features and relevance stay bit for bit.
 
-    Through everything training reads: histories, statistics of the day, kinds, and the neighbours and hazards of views.
+    Through everything training reads: histories, statistics of the day, prices, sales of places, kinds, and the
+    neighbours and hazards of views.
     """
     protocol = PROTOCOLS[name](real.frame, real.items)
     every = all_targets(protocol)
     time = int(np.quantile(every.time, part, method="lower"))
     own = [protocol.events.users[user] for user in every.user[every.time == time][:1]]
     users = [*own, real.events.users[0], real.events.users[-1]]
-    frame = pl.concat([real.frame, planted(real, name, users, time)])
+    place = str(real.frame.filter(pl.col("user_id").is_in(own))["place"].mode().min())
+    frame = pl.concat([real.frame, planted(real, name, users, time, place)])
     frame = frame.sort("user_id", "timestamp", "session_id", maintain_order=True)
     later = PROTOCOLS[name](frame, real.items)
 
     targets = every.take(every.time <= time)
+    targets = replace(targets, place=np.full(len(targets), place_key(place)))  # all are asked where the plant is
     users_after = np.array([later.events.users.index(user) for user in protocol.events.users])[targets.user]
     shift = later.events.starts[users_after] - protocol.events.starts[targets.user]
     same = Targets(users_after, targets.time, targets.start + shift, targets.end + shift, targets.place)
@@ -181,6 +196,8 @@ def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, name
     assert table.statistics(time + 86_400).tobytes() != real.table.statistics(time + 86_400).tobytes()
     seen = training_view(table, later.events, time + 2)
     assert seen.neighbours.tobytes() != training_view(real.table, protocol.events, time + 2).neighbours.tobytes()
+    assert moved(real.table, table, time + 86_400, place) >= OF_SALES
+    assert not moved(real.table, table, time, place) & OF_SALES
 
 
 def test_test_groups_are_what_serving_computes(fitted: Tandem, real: Journey) -> None:

@@ -15,10 +15,13 @@ from features.candidates import retrieve
 from features.events import SqliteEventLog, history_of
 from features.history import History
 from features.items import ItemTable
+from features.keys import place_key
 from features.ports import Event
 from features.transforms import assemble, summarize
 from tests.unit.features.shop import (
     CONFIG,
+    FAR_OFF,
+    OF_SALES,
     START,
     WEEK,
     Journey,
@@ -26,6 +29,7 @@ from tests.unit.features.shop import (
     events_of,
     histories,
     journey,
+    moved,
     to_frame,
 )
 from training.materialize import (
@@ -145,13 +149,14 @@ def test_neighbours_come_from_purchases_where_there_are_any() -> None:
     assert (early == -1).all()
 
 
-def future(real: Journey, user: int, time: int) -> pl.DataFrame:
-    """What a leak would show: the user, others and old sessions buying much of what is rare, from ``time`` on."""
+def future(real: Journey, user: int, time: int, place: str) -> pl.DataFrame:
+    """What a leak would show: the user, others and old sessions buying much of what is rare from ``time`` on, in one
+    place and for a price far off."""
     rare = real.items["item_id"].to_list()[::-7][:40]
     mine = real.frame.filter(pl.col("user_id") == real.events.users[user])
     sessions = ["planted", *mine["session_id"].unique().to_list()[:2]]
     planted = [
-        Event(f"p{who}{offset}{n}", who, item, "purchase", 50.0, time + offset, session)
+        Event(f"p{who}{offset}{n}", who, item, "purchase", 50.0, time + offset, session, place, FAR_OFF)
         for who in (real.events.users[user], real.events.users[-1 - user], "nobody yet")
         for offset in (0, 1, 3_600, 3 * WEEK)
         for session in sessions
@@ -161,9 +166,9 @@ def future(real: Journey, user: int, time: int) -> pl.DataFrame:
 
 
 def served(
-    real: Journey, table: ItemTable, history: History, time: int
+    real: Journey, table: ItemTable, history: History, time: int, place: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    profile = summarize(history, table, time)
+    profile = summarize(history, table, time, place_key(place))
     found = retrieve(profile, table, CANDIDATES)
     # Besides the candidates every item of the catalog, so that a leak has nowhere to hide.
     return found.rows, np.concatenate(
@@ -179,18 +184,20 @@ def test_nothing_that_happens_later_moves_a_training_feature(real: Journey, part
     """Candidates and all columns at a time, with and without purchases from that very second on."""
     user = 3
     time = int(np.quantile(real.events.time[real.events.user_slice(user)], part))
-    planted = pl.concat([real.frame, future(real, user, time)]).sort("user_id", "timestamp", "session_id")
+    place = str(real.frame.filter(pl.col("user_id") == real.events.users[user])["place"].mode().min())
+    planted = pl.concat([real.frame, future(real, user, time, place)]).sort("user_id", "timestamp", "session_id")
     after = event_arrays(planted, real.items)
     before_table = training_view(real.table, real.events, time)
     after_table = training_view(build_item_table(real.workspace.config(), real.items, after), after, time)
-    rows, matrix = served(real, before_table, real.events.history(user), time)
+    rows, matrix = served(real, before_table, real.events.history(user), time, place)
     code = after.users.index(real.events.users[user])
-    later_rows, later_matrix = served(real, after_table, after.history(code), time)
+    later_rows, later_matrix = served(real, after_table, after.history(code), time, place)
     assert rows.tolist() == later_rows.tolist()
     assert matrix.tobytes() == later_matrix.tobytes()
-    # The plant is there: a week later it shows.
-    _, shown = served(real, after_table, after.history(code), time + WEEK)
-    _, without = served(real, before_table, real.events.history(user), time + WEEK)
+    # The plant is there: a day later prices and sales show it, and a week later everything.
+    assert moved(before_table, after_table, time + 86_400, place) >= OF_SALES
+    _, shown = served(real, after_table, after.history(code), time + WEEK, place)
+    _, without = served(real, before_table, real.events.history(user), time + WEEK, place)
     assert shown[-len(real.items) :].tobytes() != without[-len(real.items) :].tobytes()
 
 
