@@ -29,6 +29,8 @@ class Source(IntFlag):
 _NAMES = tuple((int(source), source.name.lower()) for source in Source if source.name)
 _SOURCES = tuple(int(source) for source in (Source.REPEAT, Source.CO_PURCHASE, Source.SIMILAR, Source.POPULAR))
 _NONE = np.empty(0, np.int64)
+_OWN, _TOGETHER, _SIMILAR = 14, 3, 1
+"""Shares of the sources, in twentieths; the rest are popular ones."""
 # Plain numbers: an IntFlag's own operators cost a microsecond each, and every item of a reply needs seven.
 
 
@@ -75,8 +77,11 @@ def retrieve(
     similar and popular ones. The cost grows with the user's items, not with the catalog.
 
     ``similar``: rows from the vector index, best first; its padding (-1) and repetitions are dropped. ``repeats`` and
-    ``new_only``: see `forbidden`. A share one source cannot fill goes to the popular items.
+    ``new_only``: see `forbidden`. A share one source cannot fill goes to the popular items; where
+    neighbours are of users' lives (films, books) and own items are not asked for, theirs goes to the neighbours.
     """
+    by_taste = table.lives and (new_only or not repeats)
+    own, together_share = (0, _OWN + _TOGETHER) if by_taste else (_OWN, _TOGETHER)
     rows, sources, together = selection.retrieve(
         profile.rows,
         profile.again,
@@ -86,7 +91,7 @@ def retrieve(
         _NONE if similar is None else similar,
         table.popular_at(profile.now),
         limit,
-        (limit * 7 // 10, limit * 3 // 20, limit // 20),
+        (limit * own // 20, limit * together_share // 20, limit * _SIMILAR // 20),
         _SOURCES,
         forbidden(profile, repeats, new_only),
     )

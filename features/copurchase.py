@@ -8,16 +8,22 @@ import numpy.typing as npt
 from features.keys import distinct
 
 MAX_SESSION = 100
-"""Larger sessions say little about any pair and would dominate the cost; their first items are taken."""
+"""Larger sessions say little about any pair and would dominate the cost: so many of their items are taken."""
 
 
 def neighbours(
-    session: npt.NDArray[np.int64], item: npt.NDArray[np.int64], items: int, top: int = 24, min_pairs: int = 3
+    session: npt.NDArray[np.int64],
+    item: npt.NDArray[np.int64],
+    items: int,
+    top: int = 24,
+    min_pairs: int = 3,
+    time: npt.NDArray[np.int64] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Best ``top`` neighbours per item: rows int32 [items, top] (-1 padded) and similarities float32 [items, top].
 
     ``session``, ``item``: events [n] as codes from 0. Similarity is the share pairs / sqrt(count_a * count_b), over
-    pairs seen at least ``min_pairs`` times. Ties fall by row number.
+    pairs seen at least ``min_pairs`` times. Ties fall by row number. ``time`` [n]: of a session with more than
+    MAX_SESSION items the newest are taken; without, the first by row.
     """
     from scipy import sparse
 
@@ -27,6 +33,12 @@ def neighbours(
         return rows, values
     pairs = distinct(session.astype(np.int64) * items + item)  # in 32 bits it would overflow
     of_session, of_item = np.divmod(pairs, items)
+    if time is not None:
+        # Sessions that last (a user's whole life) would else be known by the items with the lowest numbers.
+        newest = np.zeros(len(pairs), np.int64)
+        np.maximum.at(newest, np.searchsorted(pairs, session.astype(np.int64) * items + item), time)
+        by_time = np.lexsort((of_item, -newest, of_session))
+        of_session, of_item = of_session[by_time], of_item[by_time]
     starts = np.flatnonzero(np.diff(of_session, prepend=-1))
     position = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.r_[starts, len(pairs)]))
     kept = position < MAX_SESSION

@@ -57,7 +57,9 @@ class ItemTable:
     events by item and day. ``repurchase``: how soon items are had again. ``neighbours`` int32 [n, m] and
     ``similarity`` float32 [n, m]: items bought together with the item, -1 padded. ``tags``: see `features.itemtags`;
     none unless training was told to read published ones. ``had_by``: kinds of event that make an item had, purchases
-    where the data has any: who looked at a film has not seen it. ``places``: events by place and day, and prices.
+    and ratings where the data has them: who looked at a film has not seen it. ``places``: events by place and day, and
+    prices. ``lives``: neighbours are items of the same users, not of the same sessions. ``liked_at``: the rating from
+    which on somebody liked an item; None where nobody rates.
     """
 
     version: str
@@ -76,6 +78,8 @@ class ItemTable:
     tags: ItemTags
     had_by: tuple[str, ...]
     places: PlaceActivity
+    lives: bool
+    liked_at: float | None
     _days: DayStates[_Day] = field(default_factory=DayStates)
     _place_days: DayStates[PlaceDay] = field(default_factory=DayStates)
     _described: dict[str, tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict)
@@ -190,6 +194,8 @@ class ItemTable:
         tags: ItemTags | None = None,
         had_by: Sequence[str] = EVENT_KINDS,
         places: PlaceActivity | None = None,
+        lives: bool = False,
+        liked_at: float | None = None,
     ) -> ItemTable:
         """Without ``repurchase`` nothing is expected to be had again; see `kinds` for what it is fitted on.
 
@@ -232,6 +238,8 @@ class ItemTable:
             tags=tags or ItemTags.none(len(frame)),
             had_by=tuple(had_by),
             places=places or PlaceActivity.none(),
+            lives=lives,
+            liked_at=liked_at,
         )
 
     def extended(self, frame: pl.DataFrame) -> ItemTable:
@@ -264,6 +272,8 @@ class ItemTable:
             tags=self.tags.extended(more),
             had_by=self.had_by,
             places=self.places,
+            lives=self.lives,
+            liked_at=self.liked_at,
         )
         # A new kind has no hazard of its own: its row is that of all kinds, the last one.
         own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
@@ -300,6 +310,8 @@ class ItemTable:
             "slots": self.groups.shape[1],
             "mean_size": self.repurchase.mean_size,
             "had_by": self.had_by,
+            "lives": self.lives,
+            "liked_at": self.liked_at,
         }
         (temporary / "table.json").write_text(json.dumps(meta))
         if folder.exists():
@@ -347,6 +359,8 @@ class ItemTable:
                 ItemTags.of({name.removeprefix("tag_"): array[name] for name in _TAGS}),
                 meta["had_by"],
                 PlaceActivity(**{name: array[f"place_{name}"] for name in PLACE_FIELDS}),
+                meta["lives"],
+                meta["liked_at"],
             )
         except (OSError, ValueError, KeyError, EOFError, pl.exceptions.PolarsError) as error:
             raise SchemaMismatch(f"the item table in {folder} is damaged ({error}). Run: tandem train") from error

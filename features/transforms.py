@@ -22,7 +22,13 @@ KIND_WEIGHT: Final = np.array(
 )
 """How much one event of each kind says about a user's wish for the item, a purchase being 1."""
 
+_RATING: Final = EVENT_KINDS.index("rating")
+LOW_WEIGHT: Final = KIND_WEIGHT[EVENT_KINDS.index("view")]
+"""What a rating weighs that is below what people like: an evening was spent on it, and no more is said for it."""
+
 RECENT_SESSIONS: Final = 5
+RECENT_ITEMS: Final = 100
+"""Where neighbours are of the same users all a user's items say who is near, at most so many, the newest."""
 _NONE: Final = np.empty(0, np.int64)
 _AT = {name: position for position, name in enumerate(RANKING_NAMES)}
 _PLACES = tuple(
@@ -41,7 +47,8 @@ class Profile:
     ``groups``: for each affinity slot the groups had [g], what the events say of each [g, kernels.GROUP_COLUMNS] and
     the weight of all. ``place``: key of the place it is summed up for, NOWHERE for none. ``had``: rows of known items
     with an event that makes an item had (`ItemTable.had_by`), in the history or forgotten by it; ``forgotten``: rows
-    of known items that only events the history no longer holds were about.
+    of known items that only events the history no longer holds were about. ``disliked`` bool [m]: items of which the
+    history holds nothing but ratings below `ItemTable.liked_at`; None for none. ``lives``: the item table's.
     """
 
     now: int
@@ -57,6 +64,8 @@ class Profile:
     n_sessions: int
     had: npt.NDArray[np.int64]
     forgotten: npt.NDArray[np.int64]
+    disliked: npt.NDArray[np.bool_] | None
+    lives: bool
 
     @property
     def again(self) -> npt.NDArray[np.float64]:
@@ -64,8 +73,19 @@ class Profile:
         return self.own[:, kernels.AGAIN]
 
     def recent_rows(self, sessions: int = RECENT_SESSIONS) -> npt.NDArray[np.int64]:
-        """Rows of the known items of the last few sessions."""
-        return self.rows[(self.own[:, kernels.LAST_SESSION] >= self.n_sessions - sessions) & (self.rows >= 0)]
+        """Rows of the known items that say what is near the user: those of the last few sessions or, where neighbours
+        are of the same users, the newest RECENT_ITEMS; without disliked ones."""
+        last = self.own[:, kernels.LAST_SESSION]
+        if not self.lives:
+            told = last >= self.n_sessions - sessions
+        elif len(last) <= RECENT_ITEMS:
+            told = np.ones(len(last), bool)
+        else:
+            told = np.zeros(len(last), bool)
+            told[np.lexsort((self.keys, -last))[:RECENT_ITEMS]] = True
+        if self.disliked is not None:
+            told &= ~self.disliked
+        return self.rows[told & (self.rows >= 0)]
 
 
 def summarize(history: History, table: ItemTable, now: int, place: int = NOWHERE) -> Profile:
@@ -76,12 +96,17 @@ def summarize(history: History, table: ItemTable, now: int, place: int = NOWHERE
     # Copies: a decoded history is read-only, which would be another type, compiled anew.
     item = np.array(history.item, np.int64)
     repurchase = table.repurchase
+    weight = KIND_WEIGHT[history.kind]
+    low = None
+    if table.liked_at is not None:
+        low = (history.kind == _RATING) & (history.value < table.liked_at)
+        weight[low] = LOW_WEIGHT
     keys, rows, own, user, kinds, of_kind, first, second, third, sessions = kernels.summarize(
         item,
         np.argsort(item),
         np.array(history.time, np.int64),
         np.array(history.session, np.int64),
-        KIND_WEIGHT[history.kind],
+        weight,
         np.array(history.value, np.float64),
         np.array(history.place, np.int64),
         np.log(history.price.astype(np.float64)),
@@ -98,7 +123,24 @@ def summarize(history: History, table: ItemTable, now: int, place: int = NOWHERE
     )
     groups = (first, second, third)
     had, forgotten = _had(history, table, rows)
-    return Profile(now, place, keys, rows, own, user, kinds, of_kind, groups, len(history), sessions, had, forgotten)
+    disliked = None if low is None or not low.any() else ~np.isin(keys, item[~low])
+    return Profile(
+        now,
+        place,
+        keys,
+        rows,
+        own,
+        user,
+        kinds,
+        of_kind,
+        groups,
+        len(history),
+        sessions,
+        had,
+        forgotten,
+        disliked,
+        table.lives,
+    )
 
 
 def _had(

@@ -35,7 +35,7 @@ from training.materialize import (
     training_view,
 )
 from training.metrics import Interval, bootstrap, ndcg
-from training.protocols import ItemSets, Protocol, counted, truncated_at_random
+from training.protocols import ItemSets, Protocol, truncated_at_random
 from training.ranking import (
     CANDIDATES,
     Groups,
@@ -43,9 +43,9 @@ from training.ranking import (
     best_rows,
     build_groups,
     informs,
-    measure_repeats,
     some,
 )
+from training.signals import REPEATS_FROM, counted, measure_repeats
 
 VIEWS: Final = (0.02, 0.25, 0.5, 0.75)
 """Quantiles of the targets' times at which neighbours and hazards are learned anew: each target uses the newest that
@@ -54,8 +54,6 @@ PLACE_HIDDEN: Final = 0.2
 """Share of the training targets whose place is not told."""
 SHORTENED: Final = 0.2
 """Further training targets with their histories cut short, as a share: the ranker must know new users as well."""
-REPEATS_FROM: Final = 0.1
-"""Share of repeated events from which on repeats are recommended; films and books stay far below."""
 SEARCH_TARGETS: Final = 5_000
 """Targets on which parameters are compared before the chosen ones are fitted on all."""
 SEARCH_TREES: Final = 40

@@ -30,13 +30,12 @@ from features.store import (
     OnlineStoreConfig,
 )
 from features.workspace import Workspace, WorkspaceConfig
+from training import signals
 
 Progress = Callable[[str, float], None]
 
 _EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "session_id", "place", "price"]
 _ABSENT = {"place": "", "price": 0.0}
-LEAST_TOGETHER = 1.5
-"""Mean events a session below which items are neighbours by user, not by session."""
 MOST_GROUPS = 3_000
 """An attribute with more values (a manufacturer, a size) groups too little to tell substitutes from strangers."""
 
@@ -169,21 +168,20 @@ def affinity_attributes(config: WorkspaceConfig, items: pl.DataFrame) -> list[st
 
 
 def neighbours_before(
-    events: EventArrays, items: int, time: int | None
+    events: EventArrays, items: int, time: int | None, lives: bool
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Co-purchase neighbours from events before ``time`` (None: all), so that no later basket leaks into training."""
-    chosen = (events.row >= 0) & (EVENT_KINDS.index("purchase") == events.kind)
-    if not chosen.any():
-        chosen = events.row >= 0
+    """Co-purchase neighbours from events before ``time`` (None: all), so that no later basket leaks into training.
+
+    Of what was had and liked. ``lives``: what the same user had belongs together, not what one visit did."""
+    chosen = (events.row >= 0) & signals.liked(events, signals.counted(events))
     if time is not None:
         chosen &= events.time < time
     user, session, row = events.user[chosen], events.session[chosen], events.row[chosen]
+    if lives:
+        return copurchase.neighbours(user, row, items, time=events.time[chosen])
     # Sessions of a user may overlap, so one may be several runs of events; runs are far fewer than events.
     new = (np.diff(user, prepend=-1) != 0) | (np.diff(session, prepend=0) != 0)
-    sessions, of_run = np.unique(np.stack((user[new], session[new]), axis=1), axis=0, return_inverse=True)
-    if len(row) < len(sessions) * LEAST_TOGETHER:
-        # One film an evening: what belongs together are the items of a user, not those of a visit.
-        return copurchase.neighbours(user, row, items)
+    _, of_run = np.unique(np.stack((user[new], session[new]), axis=1), axis=0, return_inverse=True)
     return copurchase.neighbours(of_run.ravel()[np.cumsum(new) - 1], row, items)
 
 
@@ -202,7 +200,9 @@ def build_item_table(
         activity=Activity.count(events.user[known], events.row[known], events.time[known], len(items)),
         neighbours=np.full((len(items), 1), -1, np.int32),
         similarity=np.zeros((len(items), 1), np.float32),
-        had_by=had_by(events),
+        had_by=signals.had_by(events),
+        lives=signals.lives(events),
+        liked_at=signals.liked_at(events),
         places=place_activity(events, len(items)),
     )
     return training_view(bare, events, None)
@@ -210,15 +210,10 @@ def build_item_table(
 
 def place_activity(events: EventArrays, items: int) -> PlaceActivity:
     """What was sold where and for how much: what makes an item had, else everything, as `had_by` says."""
-    known = (events.row >= 0) & np.isin(events.kind, [EVENT_KINDS.index(kind) for kind in had_by(events)])
+    known = (events.row >= 0) & np.isin(events.kind, [EVENT_KINDS.index(kind) for kind in signals.had_by(events)])
     # A protocol may move a basket by a second, over midnight: a day's counts must follow it.
     counted_at = np.maximum(events.time, events.recorded)[known]
     return PlaceActivity.count(events.place[known], events.row[known], counted_at, events.price[known], items)
-
-
-def had_by(events: EventArrays) -> tuple[str, ...]:
-    """Kinds of event that make an item had: purchases where there are any, else every kind."""
-    return ("purchase",) if bool(np.any(events.kind == EVENT_KINDS.index("purchase"))) else EVENT_KINDS
 
 
 def training_view(table: ItemTable, events: EventArrays, cut: int | None) -> ItemTable:
@@ -226,7 +221,7 @@ def training_view(table: ItemTable, events: EventArrays, cut: int | None) -> Ite
 
     Statistics are read by time and stay the same.
     """
-    rows, similarity = neighbours_before(events, len(table), cut)
+    rows, similarity = neighbours_before(events, len(table), cut, table.lives)
     past = slice(None) if cut is None else events.time < cut
     learned = repurchase.fit(
         events.user[past], events.session[past], events.time[past], events.row[past], kinds(table.groups)

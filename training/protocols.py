@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.history import EVENT_KINDS
 from features.keys import NOWHERE, distinct
-from training.materialize import EventArrays, event_arrays, had_by
+from training.materialize import EventArrays, event_arrays
 from training.ranking import Targets
+from training.signals import counted, liked
 
 IntArray = npt.NDArray[np.int64]
 
@@ -25,6 +25,8 @@ DAY: Final = 86_400
 MIN_BASKETS: Final = 4
 """A household needs a target, a validation basket and at least two baskets of history."""
 TRAIN_BASKETS: Final = 10
+LEAST_USUAL: Final = 0.1
+"""Events of a window, as a share of the median window's, below which nothing is learned from it or judged by it."""
 BUCKETS: Final = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 25), (26, None))
 """History lengths in baskets, both ends included."""
 
@@ -99,8 +101,8 @@ class Protocol:
     A target's ``time`` (seconds) bounds what may be known, strictly; its own user's history is the events in
     ``[events.starts[user], start)``, all before ``time``; what it wants are the events in ``[start, end)``.
 
-    ``counts`` bool [events]: events that make an item had; purchases where the data has any, else all. ``likes`` bool
-    [events]: those of them that make an item wanted; all but the ratings below the median one.
+    ``counts`` bool [events]: events that make an item had (`training.signals.counted`). ``likes`` bool
+    [events]: those of them that make an item wanted; all but low ratings.
     ``items``: number of the catalog's rows. ``reason``: why there is no test target, None where there is one.
     """
 
@@ -176,20 +178,6 @@ def normalise(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def counted(events: EventArrays) -> npt.NDArray[np.bool_]:
-    """Purchases where there are any, else every event: what makes an item had, or wanted."""
-    return np.isin(events.kind, [EVENT_KINDS.index(kind) for kind in had_by(events)])
-
-
-def liked(events: EventArrays, counts: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """What counts, without ratings below the median one: nobody wanted what they rated low."""
-    rated = counts & (events.kind == EVENT_KINDS.index("rating"))
-    if not rated.any():
-        return counts
-    likes: npt.NDArray[np.bool_] = counts & (~rated | (events.value >= np.median(events.value[rated])))
-    return likes
-
-
 def next_basket(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASKETS) -> Protocol:
     """Each user's last basket is the test target, the one before validates, up to ``train`` before that one train.
 
@@ -229,21 +217,30 @@ def temporal(
 ) -> Protocol:
     """What everybody buys in the ``days`` days after ``cut`` (seconds; default: that many days before the data's end).
 
-    The same number of days before the cut validates, the ``train`` windows before that train. Users without history at
-    a cut are targets too: `truncated` and the report keep them apart. Users who buy nothing in a window are no targets.
-    Times are those of the events themselves: a basket that spans a cut is known up to it and wanted after it.
+    The same number of days before the cut validates, the ``train`` windows before that train. Windows with next to no
+    events are passed over: a shop that is closed, or one event that reached the log months after all others, says
+    nothing of a usual week. Users without history at a cut are targets too: `truncated` and the report keep them apart.
+    Users who buy nothing in a window are no targets. Times are those of the events themselves: a basket that spans a
+    cut is known up to it and wanted after it.
     """
     events = event_arrays(frame, items)
     counts = counted(events)
     likes = liked(events, counts)
     span = days * DAY
     end = int(events.time.max(initial=0)) + 1
-    cut = end - span if cut is None else cut
     first = int(events.time.min(initial=end))
+    past = _usual_windows(events, likes, end if cut is None else cut, span)
+    if cut is None:
+        cut, past = (past[0], past[1:]) if past else (end - span, [])
     # A window that begins before the data has no history at all: nothing can be learned from it.
-    weeks = [start for number in range(train, 0, -1) if (start := cut - (number + 1) * span) > first]
+    weeks = [start for start in reversed(past[1 : 1 + train]) if start > first]
     parts = [_window(events, likes, start, span) for start in weeks]
     test = _window(events, likes, cut, span)
+    reason = None
+    if not len(test):
+        reason = f"nobody has an event of a known item in the {days} days from {cut} on"
+    elif not past:
+        reason = f"there is nothing to learn from before the {days} days that judge, which begin at {cut}"
     protocol = Protocol(
         name="temporal",
         events=events,
@@ -251,12 +248,20 @@ def temporal(
         counts=counts,
         likes=likes,
         train=_concatenate(parts),
-        valid=_window(events, likes, cut - span, span),
+        valid=_window(events, likes, past[0], span) if past else _concatenate([]),
         test=test,
         facts={"cut": cut, "days": days},
-        reason=None if len(test) else f"nobody has an event of a known item in the {days} days from {cut} on",
+        reason=reason,
     )
     return _with_facts(protocol)
+
+
+def _usual_windows(events: EventArrays, counts: npt.NDArray[np.bool_], end: int, span: int) -> list[int]:
+    """Beginnings of the windows of ``span`` seconds before ``end``, newest first; not those of hardly any events."""
+    known = counts & (events.row >= 0) & (events.time < end)
+    found = np.bincount((end - 1 - events.time[known]) // span)
+    usual = np.median(found[found > 0]) if found.any() else 0.0
+    return [end - (number + 1) * span for number in np.flatnonzero(found >= max(1.0, LEAST_USUAL * usual)).tolist()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

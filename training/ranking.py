@@ -16,7 +16,6 @@ from features.items import ItemTable
 from features.keys import NOWHERE
 from features.schema import RANKING_NAMES
 from features.transforms import Profile, assemble, summarize
-from training.materialize import EventArrays
 
 CANDIDATES = 200
 """Candidates a request: the same in training and serving."""
@@ -162,20 +161,3 @@ def informs(groups: Groups) -> npt.NDArray[np.bool_]:
     ends = np.cumsum(groups.sizes)
     found: npt.NDArray[np.bool_] = before[ends] > before[ends - groups.sizes]
     return found
-
-
-def measure_repeats(events: EventArrays, counts: npt.NDArray[np.bool_]) -> float:
-    """Share of the sessions with an item in which the user had it before: what tells groceries from films.
-
-    ``counts`` [events]: which make an item had. Looking at a book twice before it is bought repeats nothing, nor does
-    a second copy in the same basket.
-    """
-    known = counts & (events.row >= 0)
-    if not known.any():
-        return 0.0
-    pair = events.user[known] * (int(events.row.max()) + 1) + events.row[known]
-    session = events.session[known]
-    order = np.lexsort((session, pair))
-    pair, session = pair[order], session[order]
-    new = np.diff(pair, prepend=-1) != 0
-    return 1.0 - int(new.sum()) / int((new | (np.diff(session, prepend=0) != 0)).sum())

@@ -79,6 +79,19 @@ def test_candidates_are_distinct_known_items_within_the_limit(
     assert found.copurchase.tobytes() == again.copurchase.tobytes()
 
 
+def test_where_neighbours_are_of_users_they_fill_the_place_of_own_items() -> None:
+    """Films: of twenty candidates three would be to somebody's taste and seventeen what everybody has seen."""
+    history = history_of(events_of("u", ["i3", "i12", "i20", "i31"], NOW - 4 * DAY))
+
+    def to_taste(table: ItemTable, repeats: bool) -> int:
+        found = candidates_of(history, 20, table, repeats=repeats)
+        return int((found.sources & Source.CO_PURCHASE > 0).sum())
+
+    lived = replace(TABLE, lives=True)
+    assert to_taste(lived, repeats=True) == to_taste(TABLE, repeats=True)
+    assert to_taste(lived, repeats=False) > max(5, to_taste(TABLE, repeats=False))
+
+
 @given(histories(N - 2))
 def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) -> None:
     limit = 20

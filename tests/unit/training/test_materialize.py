@@ -140,12 +140,12 @@ def test_neighbours_come_from_purchases_where_there_are_any() -> None:
         for b in range(3)
         for n, (item, kind) in enumerate([("i0", "purchase"), ("i1", "purchase"), ("i2", "view")])
     ]
-    bought, _ = neighbours_before(event_arrays(to_frame(baskets), catalog(3)), 3, None)
+    bought, _ = neighbours_before(event_arrays(to_frame(baskets), catalog(3)), 3, None, lives=False)
     assert [row[row >= 0].tolist() for row in bought] == [[1], [0], []]
     viewed = [replace(each, kind="view") for each in baskets]
-    seen, _ = neighbours_before(event_arrays(to_frame(viewed), catalog(3)), 3, None)
+    seen, _ = neighbours_before(event_arrays(to_frame(viewed), catalog(3)), 3, None, lives=False)
     assert [row[row >= 0].tolist() for row in seen] == [[1, 2], [0, 2], [0, 1]]
-    early, _ = neighbours_before(event_arrays(to_frame(baskets), catalog(3)), 3, START + 2)
+    early, _ = neighbours_before(event_arrays(to_frame(baskets), catalog(3)), 3, START + 2, lives=False)
     assert (early == -1).all()
 
 

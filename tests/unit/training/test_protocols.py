@@ -184,6 +184,32 @@ def test_temporal_wants_the_days_after_the_cut_from_what_came_before_it() -> Non
     assert (halves.had_sets(halves.test).of(0).tolist(), halves.wanted(halves.test, 0).tolist()) == ([1], [2])
 
 
+@pytest.mark.parametrize("days_later", [10, 40, 900])
+def test_one_event_long_after_all_others_moves_no_week(days_later: int) -> None:
+    """An export and then a live event: the weeks that teach and judge are those in which people bought."""
+    export = [one for user in range(5) for one in events_of(f"u{user}", [f"i{n % 5}" for n in range(60)], START + user)]
+    late = event(1, "i1", START + (60 + days_later) * DAY, "late", user="u0")
+    usual, found = (temporal(to_frame(events), ITEMS, train=4) for events in (export, [*export, late]))
+    assert found.reason is None
+    assert len(found.test) == len(usual.test) == len(found.valid) == 5
+    assert len(found.train) == len(usual.train) == 20
+    assert START + 46 * DAY < found.facts["cut"] <= START + 60 * DAY
+    assert (found.train.time < found.valid.time.min()).all()
+    assert (found.valid.time + 7 * DAY <= found.facts["cut"]).all()
+
+
+def test_a_closed_shop_is_passed_over_and_a_single_week_says_that_nothing_can_be_learned() -> None:
+    open_days = [n for n in range(60) if not 30 <= n < 47]
+    events = [event(n, f"i{n % 5}", START + n * DAY, f"s{n}") for n in open_days]
+    weeks = temporal(to_frame(events), ITEMS, train=10)
+    starts = [weeks.facts["cut"], *weeks.valid.time.tolist(), *weeks.train.time.tolist()[::-1]]
+    assert len(starts) == 6
+    assert all(earlier <= later - 7 * DAY for earlier, later in zip(starts[1:], starts))
+    alone = temporal(to_frame(events_of("u", ["i0", "i1", "i2"])), ITEMS)
+    assert alone.reason is not None
+    assert "nothing to learn from" in alone.reason
+
+
 def test_truncated_histories_are_the_newest_baskets_of_the_same_targets() -> None:
     events = [e for user in range(40) for e in events_of(f"u{user}", ["i0", "i1", "i2"] * 10, START + user)]
     protocol = next_basket(to_frame(events), ITEMS)

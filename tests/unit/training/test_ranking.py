@@ -19,8 +19,9 @@ from tests.unit.features.shop import START, Journey, catalog, event, events_of, 
 from training.config import TrainConfig
 from training.fit import repeats_of
 from training.materialize import event_arrays, training_view
-from training.protocols import Protocol, counted, next_basket, temporal
-from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informs, measure_repeats, some
+from training.protocols import Protocol, next_basket, temporal
+from training.ranking import CANDIDATES, Groups, Targets, build_groups, in_time, informs, some
+from training.signals import counted, measure_repeats
 
 DAY = 86_400
 
