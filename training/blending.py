@@ -14,7 +14,7 @@ import numpy.typing as npt
 from models import networkfit
 from models.blend import Blend
 from models.network import Network
-from models.ports import FloatVector
+from models.ports import FloatMatrix, FloatVector
 from models.ranker import LightGBMRanker, RankerConfig
 from training.config import TrainConfig
 from training.metrics import Interval, bootstrap, ndcg_of
@@ -100,7 +100,7 @@ def judge(
 def join(trees: LightGBMRanker, network: Network, gain: Gain, config: TrainConfig, groups: Groups) -> Blend:
     """What serves: both at the share of ``gain``, and in the manifest what says why."""
     assert config.network is not None
-    own, other = trees.predict(groups.matrix), network.predict(groups.matrix)
+    own, other = _scores(trees, groups.matrix), _scores(network, groups.matrix)
     factor = _factor(gain.share, spread(own, groups.sizes), spread(other, groups.sizes))
     some = groups.matrix[:: max(1, len(groups.matrix) // _EXPLAINED)]
     shares = np.abs(trees.shares(some) + factor * network.shares(some))[:, :-1].mean(axis=0)
@@ -110,6 +110,13 @@ def join(trees: LightGBMRanker, network: Network, gain: Gain, config: TrainConfi
         "importance": {name: float(value) for name, value in zip(trees.columns, shares)},
     }
     return Blend(trees, network, factor)
+
+
+def _scores(model: LightGBMRanker | Network, matrix: FloatMatrix) -> FloatVector:
+    """Scores of many rows, on all cores: a row's does not depend on the others."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = np.array_split(matrix, os.cpu_count() or 1)
+        return np.concatenate(list(pool.map(model.predict, parts)))
 
 
 def spread(scores: FloatVector, sizes: npt.NDArray[np.int32]) -> float:

@@ -40,7 +40,7 @@ class TrainConfig(BaseModel):
     discovery: RankerConfig = RankerConfig(objective="binary", trees=60, learning_rate=0.2, min_leaf=300)
     """The ranker of items a user has not had, where repeats are recommended. So few of its candidates are wanted that
     comparing positions within a target teaches less than asking of each candidate whether it is."""
-    discovery_sessions: int = Field(default=10_000, ge=0)
+    discovery_sessions: int = Field(default=14_000, ge=0)
     """Targets looked through for that ranker at most; those that want none of their new candidates, about half, are
     left out. 0 fits none."""
     valid_sessions: int = Field(default=5_000, ge=10)

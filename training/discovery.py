@@ -16,6 +16,7 @@ from features.transforms import Profile, assemble
 from models import ranker
 from models.blend import Blend
 from models.ports import TreeModel
+from models.ranker import LightGBMRanker
 from training import blending
 from training.config import TrainConfig
 from training.metrics import Interval, bootstrap, ndcg
@@ -70,28 +71,44 @@ def fit(
 
     Trees and a network, as far as the blend is better there on average: what nobody had is judged by few targets.
     ``general``: a ranker of all candidates, of quick fits; on new items it does as well as the one that would order
-    them otherwise (ARCHITECTURE.md), which no more than this one may have trained on what judges. The ranker judged is
-    the one that serves: None where the gain's interval reaches down to 0, or where too little is left to learn or to
-    judge from (the gain is None then).
+    them otherwise (ARCHITECTURE.md), which no more than this one may have trained on what judges. Once judged, the same
+    settings are fitted on what judged as well, the newest there is: that serves. None where the gain's interval reaches
+    down to 0, or where too little is left to learn or to judge from (the gain is None then).
     """
     if validates.sum() < LEAST_VALIDATION or validates.all():
         return None, None
-    train, held = groups.keep(~validates), groups.keep(validates)
     own = config.discovery if config.network is None else blending.beside(config.discovery)
-    data = ranker.Binned.of(RANKING_NAMES, (train.matrix, train.relevance, train.sizes), own.threads)
-    facts = {**facts, "targets": {"train": len(train.sizes), "valid": len(held.sizes)}}
+    data = ranker.Binned.of(RANKING_NAMES, (groups.matrix, groups.relevance, groups.sizes), own.threads)
+    part = data.part(*(np.flatnonzero(np.repeat(mask, groups.sizes)) for mask in (~validates, validates)))
+    facts = {**facts, "targets": {"train": int((~validates).sum()), "valid": int(validates.sum())}}
     numbers = [RANKING_NAMES.index(column) for column in unused]
+    ran = 0
+
+    def fit_trees(some: ranker.Binned) -> LightGBMRanker:
+        nonlocal ran
+        begun, ran = ran, ran + 1
+        return ranker.fit(own, some, facts, lambda done: progress((begun + done) / 2), unused, rounds=own.trees)
+
     trees, network = blending.together(
-        lambda: ranker.fit(own, data, facts, progress, unused, rounds=own.trees),
-        lambda: blending.fit_network(config, train, np.ones(len(train.sizes), bool), numbers),
+        lambda: fit_trees(part), lambda: blending.fit_network(config, groups, ~validates, numbers)
+    )
+    judged, share = Blend(trees), None
+    if network is not None:
+        share, both = blending.judge(groups, validates, trees, network, config.seed, surely=False)
+        judged = both if share.helps else judged
+    held = groups.keep(validates)
+    gain = bootstrap(ndcg(held, judged) - ndcg(held, general), config.seed)
+    if gain.low <= 0:
+        return None, gain
+    keeps = share is not None and share.helps
+    trees, network = blending.together(
+        lambda: fit_trees(data),
+        lambda: blending.fit_network(config, groups, np.ones(len(groups.sizes), bool), numbers) if keeps else None,
     )
     fitted = Blend(trees)
-    if network is not None:
-        found, _ = blending.judge(groups, validates, trees, network, config.seed, surely=False)
-        if found.helps:
-            fitted = blending.join(trees, network, found, config, train)
-        else:
-            trees.manifest["network"] = found.noted
-    gain = bootstrap(ndcg(held, fitted) - ndcg(held, general), config.seed)
+    if share is not None and network is not None:
+        fitted = blending.join(trees, network, share, config, groups)
+    elif share is not None:
+        trees.manifest["network"] = share.noted
     fitted.manifest["gain"] = {"validation": {"ndcg@10": gain.to_dict()}}
-    return (fitted if gain.low > 0 else None), gain
+    return fitted, gain

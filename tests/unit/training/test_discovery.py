@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,11 @@ import pytest
 
 from features.history import History
 from features.schema import RANKING_NAMES
+from models import ranker
 from models.blend import Blend
 from models.networkfit import NetworkConfig
 from models.ports import Contribution, FloatMatrix, FloatVector
-from models.ranker import RankerConfig
+from models.ranker import LightGBMRanker, RankerConfig
 from tests.unit.features.shop import Journey, journey
 from training import discovery
 from training.config import TrainConfig
@@ -124,9 +126,29 @@ def test_a_ranker_that_orders_new_items_better_is_kept_and_says_by_how_much() ->
     assert fitted.manifest["targets"] == {"train": 400, "valid": 200}
     assert fitted.manifest["schema_hash"] == "x"
     assert fitted.manifest["parameters"]["objective"] == "binary"
-    held = groups.keep(validates)
-    judged = ndcg(held, fitted) - ndcg(held, By(POPULAR, -1.0))
-    assert gain.mean == pytest.approx(judged.mean())
+
+
+def test_what_judged_is_learned_from_once_it_has_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the newest there is. The figures are those of the fit before."""
+    made_of: list[tuple[int, npt.NDArray[np.float64]]] = []
+    groups, validates = made(600, seed=3), validating(400, 200)
+    held, plain = groups.keep(validates), ranker.fit
+
+    def noting(config: RankerConfig, data: ranker.Binned, *rest: Any, **named: Any) -> LightGBMRanker:
+        fitted = plain(config, data, *rest, **named)
+        made_of.append((data.train.num_data(), ndcg(held, fitted)))
+        return fitted
+
+    monkeypatch.setattr(ranker, "fit", noting)
+    fitted, gain = discovery.fit(CONFIG, groups, validates, By(POPULAR, -1.0), {}, lambda _: None)
+    assert [rows for rows, _ in made_of] == [400 * 20, 600 * 20]
+    assert fitted is not None
+    assert gain is not None
+    assert gain.mean == pytest.approx((made_of[0][1] - ndcg(held, By(POPULAR, -1.0))).mean())
+    assert ndcg(held, fitted).tobytes() == made_of[1][1].tobytes() != made_of[0][1].tobytes()
+    made_of.clear()
+    assert discovery.fit(CONFIG, groups, validates, By(POPULAR, 1.0), {}, lambda _: None)[0] is None
+    assert len(made_of) == 1, "what is not kept is not fitted again"
 
 
 def test_a_ranker_that_orders_new_items_no_better_is_not_kept() -> None:
