@@ -80,7 +80,7 @@ def backfill_recommendations(
 @backfill_app.command("untagged")
 def backfill_untagged(
     output: Annotated[Path, typer.Option(help="Folder of the results, as of tandem backfill tags; must be new.")],
-    seed: Annotated[int, typer.Option(help="Another seed draws other folds.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other folds.")] = 7,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -30,6 +30,11 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 TargetOption = Annotated[str, typer.Option("--target", envvar="TANDEM_TARGET", help="host:port of the service.")]
+UINT32_MAX: Final = 2**32 - 1
+"""What a number of the protocol holds: beyond it protobuf raises a ValueError, which says nothing of an option."""
+DeadlineOption = Annotated[
+    int, typer.Option(min=0, max=UINT32_MAX, help="Milliseconds to answer in; 0 takes the service's default.")
+]
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_TARGET = "127.0.0.1:9000"
 

@@ -62,7 +62,7 @@ def evaluate(
         int, typer.Option(min=10, help="tags: product types of the first split's gold it is fine-tuned on at most.")
     ] = 500,
     requests: Annotated[int, typer.Option(min=1, help="parity: users and times asked for.")] = 200,
-    seed: Annotated[int, typer.Option(help="parity: another seed draws other users and times.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="parity: another seed draws other users and times.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
     """How good it is on held-out data, next to baselines, with intervals.

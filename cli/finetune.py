@@ -26,7 +26,7 @@ def tag(
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Ends by then, however far it has come; repeats differ.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws other products, in another order.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other products, in another order.")] = 7,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -36,7 +36,7 @@ VersionArgument = Annotated[
     str, typer.Argument(help="A version, 4 of its digits or more, or production, candidate, shipped.")
 ]
 ItemsOption = Annotated[int, typer.Option("--items", min=20, help="Gold items both versions are asked about.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Another seed draws other items.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Another seed draws other items.")]
 
 
 def try_version(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -24,11 +24,13 @@ from cli.console import (
 if TYPE_CHECKING:
     from protos.tandem.v1 import review_pb2
 
+INT64_MAX: Final = 2**63 - 1
+"""Cases are numbered by SQLite."""
 review_app = typer.Typer(
     no_args_is_help=True, help="Decide tags the service is not sure of, and audit those it accepts."
 )
 
-CasesArgument = Annotated[list[int], typer.Argument(min=1, metavar="CASE...", help="Numbers of cases.")]
+CasesArgument = Annotated[list[int], typer.Argument(min=1, max=INT64_MAX, metavar="CASE...", help="Numbers of cases.")]
 PersonOption = Annotated[
     str, typer.Option("--person", envvar="TANDEM_PERSON", help="Who you are; kept with your word.")
 ]
@@ -77,7 +79,9 @@ def list_cases(
 @review_app.command("claim")
 def claim(
     person: PersonOption,
-    numbers: Annotated[list[int] | None, typer.Argument(min=1, metavar="CASE...", help="Default: the next.")] = None,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(min=1, max=INT64_MAX, metavar="CASE...", help="Default: the next.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=200, help="How many of the next cases.")] = 1,
     group: GroupOption = "",
     kind: KindOption = "",
@@ -127,7 +131,7 @@ def accept(
 
 @review_app.command("correct")
 def correct(
-    number: Annotated[int, typer.Argument(min=1, metavar="CASE", help="Number of a case.")],
+    number: Annotated[int, typer.Argument(min=1, max=INT64_MAX, metavar="CASE", help="Number of a case.")],
     tag: Annotated[str, typer.Argument(help="The tag the item carries instead, of the taxonomy.")],
     person: PersonOption,
     reason: ReasonOption = "",

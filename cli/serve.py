@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def serve(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option(help="gRPC port; overrides the settings.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="gRPC port; overrides the settings.")] = None,
 ) -> None:
     """Serve the promoted release over gRPC until Ctrl-C.
 
