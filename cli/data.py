@@ -95,8 +95,9 @@ def train(
     from training.train import train as run
 
     place, settings = Workspace(workspace), read_settings(config)
+    wanted = settings.train_config()
     with progress_bar("train", as_json) as progress:
-        report = run(place, settings.train_config(), opener(place, settings), progress)
+        report = run(place, wanted, opener(place, settings), progress)
     if as_json:
         print(json.dumps({"release": report.release, "metrics": report.metrics, "seconds": report.seconds}))
         return

@@ -113,3 +113,27 @@ def test_settings_nobody_knows_are_named(tmp_path: Path) -> None:
     done = tandem("serve", "--config", "bad.toml", folder=tmp_path)
     assert done.returncode == 2
     assert "topolgy" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "told"),
+    [
+        ("train", "[train]\nllm = false\n", "llm in [train] is false; write `llm = false` above every section"),
+        ("serve", "[online_store]\nllm = false\n", "llm in [online_store] is false; write `llm = false` above every"),
+        ("serve", "llmm = false\n", "llmm above every section is no setting; did you mean llm?"),
+        ("serve", "port = 9000\n", "port above every section is no setting; there is port in [serve.ingress]"),
+        ("train", "online_store = false\n", "is false, and is a section: write [online_store] and its keys below"),
+        ("serve", "[serve.ingress]\nprot = 1\n", "prot in [serve.ingress] is no setting; did you mean port?"),
+        ("serve", "[gateway.targets.own]\nplaec = 'vendor'\n", "plaec in [gateway.targets.own] is no setting; did you"),
+        ("serve", "[[gateway.routes]]\ntasks = ['tag']\n", "targets in [gateway.routes.0] is missing; write it"),
+        ("train", "[train]\nsearch = 'deep'\n", "search in [train] is 'deep': "),
+        ("train", "[llm]\nthreads = 'all'\n", "threads in [llm] is 'all': "),
+    ],
+)
+def test_settings_that_do_not_fit_name_file_key_and_remedy(tmp_path: Path, command: str, text: str, told: str) -> None:
+    (tmp_path / "shop.toml").write_text(text)
+    done = tandem(command, "--config", "shop.toml", folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("tandem: the settings file shop.toml does not fit: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
