@@ -33,6 +33,9 @@ def ingest(
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="The items' column that Tag predicts.")] = None,
     ontology: Annotated[str | None, typer.Option(help="Knowledge for the graph: grocery, generic.")] = None,
+    timestamp_format: Annotated[
+        str | None, typer.Option(help="How the interactions write time, if not as ISO 8601 or epoch: %d.%m.%Y %H:%M")
+    ] = None,
     households: Annotated[int | None, typer.Option(min=1, help="Only a slice of the built-in dataset.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -48,6 +51,8 @@ def ingest(
         raise UsageError("--items and --interactions go together; give both, or neither for the built-in dataset")
     if items is None and not (users is None and offers is None):
         raise UsageError("--users and --offers go with --items and --interactions; the built-in dataset has its own")
+    if items is None and timestamp_format is not None:
+        raise UsageError("--timestamp-format goes with --items and --interactions")
     place = Workspace(workspace)
     with progress_bar("ingest", as_json) as progress:
         if items is not None and interactions is not None:
@@ -59,6 +64,7 @@ def ingest(
                 offers=offers,
                 label_column=label_column or AUTO,
                 ontology=ontology or "generic",
+                timestamp_format=timestamp_format,
                 progress=progress,
             )
         else:
@@ -82,7 +88,9 @@ def ingest(
         table.add_row(name, f"{count.rows_in:,}", f"{count.rows_out:,}", reasons)
     Console().print(table)
     for notice in report.notices:
-        err.print(f"{notice.level}: {notice.table}: {notice.kind} ({notice.count:,})", highlight=False)
+        shown = f": {', '.join(notice.examples)}" if notice.examples else ""
+        line = f"{notice.level}: {notice.table}: {notice.kind} ({notice.count:,}){shown}"
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def train(

@@ -70,5 +70,10 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "timestamp": ("time", "date", "datetime", "event_time", "created_at", "transaction_timestamp", "ts", "t_dat"),
     "offer_id": ("coupon_upc", "promotion_id", "campaign_id", "bundle_id", "offer", "coupon", "promotion", "bundle"),
     "title": ("name", "item_name", "product_name", "product_title", "label"),
+    "event": ("event_type", "event_name", "action", "behavior", "behaviour", "interaction"),
+    "value": ("quantity", "qty", "units", "count"),
+    "session_id": ("session", "basket_id", "order_id", "visit_id", "invoice_no", "invoice_id", "transaction_id"),
+    "place": ("store", "store_id", "branch", "channel", "shop", "location"),
+    "price": ("unit_price", "sales_price", "selling_price"),
 }
-"""Names other exports give a required column: only ever suggested, never assumed."""
+"""Names other exports give a column: only ever suggested, never assumed."""

@@ -56,8 +56,15 @@ class Screen:
                 self.set_aside(mask, rule.reason, self._table.frame["item_id"], excluded=excluded)
 
     def drop_duplicates(self, shown: pl.Series) -> None:
-        first = self._table.frame.select(pl.struct(pl.all()).is_first_distinct().alias("first"))["first"]
-        self.set_aside(~first, DUPLICATE, shown)
+        self.set_aside(self._repeated(), DUPLICATE, shown)
+
+    def note_duplicates(self, kind: str, shown: pl.Series) -> None:
+        """Count what `drop_duplicates` would set aside, and keep it."""
+        repeated = self._repeated() & self.kept
+        self._findings.note(self._name, kind, int(repeated.sum()), examples(shown, repeated))
+
+    def _repeated(self) -> pl.Series:
+        return ~self._table.frame.select(pl.struct(pl.all()).is_first_distinct().alias("first"))["first"]
 
     def count(self) -> TableCount:
         reasons = Counter(self._reason.drop_nulls().to_list()) if not self.kept.all() else Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,9 @@ def read_table(path: Path) -> Table:
     try:
         frame = pl.read_parquet(path) if typed else pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        ragged = None if typed else _ragged(path)
+        if ragged:
+            raise SourceUnreadable(f"{path} cannot be read as csv: {ragged}") from error
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = (
             "Export it again" if typed else "Save it as comma-separated UTF-8, with every row as long as the header"
@@ -119,6 +123,23 @@ def read_table(path: Path) -> Table:
     if frame.is_empty():
         raise SourceUnreadable(f"{path} has a header and no rows. Export it again, or leave the file out if optional")
     return Table(str(path), frame, typed)
+
+
+def _ragged(path: Path) -> str | None:
+    """The first row of a CSV with more fields than the header, in words."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            width = len(next(rows, []))
+            for row in rows:
+                if len(row) > width:
+                    return (
+                        f"line {rows.line_num} has {len(row)} fields, the header names {width}. Quote the field that "
+                        "holds a comma, or correct the row"
+                    )
+        except csv.Error:
+            return None
+    return None
 
 
 def file_sources(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 import polars as pl
 
 from training.datasets.columns import infer, read_attribute, read_ids, read_numbers, read_text
+from training.datasets.names import near, note_unused
 from training.datasets.report import EXAMPLES, Findings, TableCount, examples, listed
 from training.datasets.schema import (
-    ALIASES,
     DEFAULT_EVENT,
     DEFAULT_VALUE,
     EARLIEST,
@@ -116,6 +115,7 @@ def canonical_interactions(
     events = _events(table, findings)
     values = read_numbers(frame["value"], source, findings) if "value" in frame.columns else None
 
+    note_unused(table, findings)
     screen = Screen("interactions", table, findings)
     shown = times.clip(*SHOWABLE)
     screen.set_aside(users.is_null(), "user_id is missing", item_ids)
@@ -126,8 +126,12 @@ def canonical_interactions(
     if values is not None:
         screen.set_aside(~values.is_finite(), "value is NaN or infinite", values)
     screen.set_aside(~item_ids.is_in(items.implode()), UNKNOWN_ITEM, item_ids)
-    if not _daily(times):
-        # Two equal rows within a day may be two purchases; two within a microsecond are one row exported twice.
+    # Two equal rows within a day may be two purchases; two within a microsecond are one row exported twice.
+    if _daily(times):
+        screen.note_duplicates(
+            "exact duplicates of an earlier row, kept: who buys twice in a day looks the same", item_ids
+        )
+    else:
         screen.drop_duplicates(item_ids)
     screen.apply_rules(excluded=False)
 
@@ -152,8 +156,8 @@ def _has_columns(name: TableName, table: Table, findings: Findings) -> bool:
     missing = [column for column in REQUIRED[name] if column not in found]
     reserved = [column for column in found if column in REJECT_COLUMNS]
     for column in missing:
-        near = _near(column, [other for other in found if other not in REQUIRED[name]])
-        rename = f" Rename '{near}' to '{column}'" if near else f" Add a column '{column}'"
+        meant = near(column, [other for other in found if other not in REQUIRED[name]])
+        rename = f" Rename '{meant}' to '{column}'" if meant else f" Add a column '{column}'"
         if len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
             rename = " The file seems to use another separator: save it with commas"
         findings.problem(table.name, f"{name} need a column '{column}'; found {', '.join(found)}.{rename}")
@@ -165,15 +169,6 @@ def _has_columns(name: TableName, table: Table, findings: Findings) -> bool:
                 table.name, f"column '{column.split('_duplicated_')[0]}' occurs twice in the header. Rename one of them"
             )
     return not missing and not reserved
-
-
-def _near(column: str, found: list[str]) -> str | None:
-    folded = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in found}
-    for candidate in (column, *ALIASES.get(column, ())):
-        if candidate in folded:
-            return folded[candidate]
-    close = get_close_matches(column, folded, n=1, cutoff=0.7)
-    return folded[close[0]] if close else None
 
 
 def _refuse_conflicts(ids: pl.Series, kept: pl.Series, table: Table, findings: Findings) -> None:

@@ -14,7 +14,7 @@ _OFFSET: Final = r":\d{2}(\.\d+)?\s*(Z|[+-]\d{2}(:?\d{2})?)$"
 _DAY: Final = r"^\d{4}-\d{2}-\d{2}$"
 _LAST_MICROSECOND: Final = 253_402_300_799 * 10**6
 """Of the year 9999: what Python, and most readers of the data, can hold."""
-_REMEDY: Final = "Write ISO 8601 (2024-01-31T09:30:00Z or 2024-01-31) or epoch seconds, or pass timestamp_format"
+_REMEDY: Final = "Write ISO 8601 (2024-01-31T09:30:00Z or 2024-01-31) or epoch seconds, or pass --timestamp-format"
 
 
 def read_timestamps(column: pl.Series, source: str, findings: Findings, format: str | None = None) -> pl.Series:
@@ -137,7 +137,7 @@ def _formatted(text: pl.Series, source: str, findings: Findings, format: str) ->
         else:
             read = text.str.to_datetime(format, time_unit="us", time_zone="UTC" if zoned else None, strict=False)
     except pl.exceptions.PolarsError as error:
-        findings.problem(source, f"timestamp_format {format!r} is not usable ({str(error).splitlines()[0]})")
+        findings.problem(source, f"--timestamp-format {format!r} is not usable ({str(error).splitlines()[0]})")
         return _none(text)
     _refuse_unread(read, text, source, findings)
     if zoned:

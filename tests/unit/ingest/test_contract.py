@@ -101,6 +101,34 @@ def test_further_interaction_columns_of_parquet_stay_as_they_are(shop: Ingest, w
     assert frame["where"].to_list() == [{"lat": 1.0}]
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "told"),
+    [
+        (
+            "stars",
+            "4.5",
+            "column 'stars' seems to hold ratings and is not used: rename it to 'value', and add a column",
+        ),
+        ("event,Rating", "rating,4", "rename it to 'value', and the event of these rows is rating"),
+        ("storeId", "7", "column 'storeId' is not used: if it is what Tandem calls 'place', rename it so"),
+        ("quantity", "2", "column 'quantity' is not used: if it is what Tandem calls 'value', rename it so"),
+    ],
+)
+def test_columns_that_nothing_uses_are_listed_with_how_to_bring_them(
+    shop: Ingest, header: str, row: str, told: str
+) -> None:
+    report = shop(interactions=f"user_id,item_id,timestamp,{header},colour\nu,a,2024-05-01T00:00:01Z,{row},red\n")
+    assert any(told in notice.kind for notice in report.notices)
+    (note,) = (notice for notice in report.notices if notice.kind.startswith("columns that nothing uses"))
+    assert note.examples == (header.split(",")[-1], "colour")
+
+
+def test_a_rating_beside_a_value_or_in_words_is_only_listed(shop: Ingest) -> None:
+    for header, row in (("value,rating", "1,4"), ("rating", "good")):
+        report = shop(interactions=f"user_id,item_id,timestamp,{header}\nu,a,2024-05-01T00:00:01Z,{row}\n")
+        assert not any("ratings" in notice.kind for notice in report.notices)
+
+
 def test_attributes_of_parquet_get_their_kinds(shop: Ingest, workspace: Workspace) -> None:
     items = pl.DataFrame(
         {

@@ -66,9 +66,13 @@ def test_times_a_few_hours_ahead_are_no_future(shop: Ingest) -> None:
     assert not report.tables["interactions"].rejected
 
 
-def test_equal_rows_within_a_day_are_separate_events(shop: Ingest) -> None:
-    report = shop(interactions="user_id,item_id,timestamp\nu,a,2024-05-01\nu,a,2024-05-01\n")
-    assert report.tables["interactions"].rows_out == 2
+def test_equal_rows_within_a_day_are_separate_events_and_counted(shop: Ingest) -> None:
+    again, unknown = "u,a,2024-05-01\n", "u,zz,2024-05-01\n"
+    report = shop(interactions="user_id,item_id,timestamp\n" + 3 * again + 2 * unknown)
+    assert report.tables["interactions"].rows_out == 3
+    (note,) = (notice for notice in report.notices if "duplicates" in notice.kind)
+    assert (note.level, note.count, note.examples) == ("note", 2, ("row 2: 'a'", "row 3: 'a'"))
+    assert "kept: who buys twice in a day looks the same" in note.kind
 
 
 def test_no_interaction_left_is_an_error_with_the_reasons(shop: Ingest) -> None:

@@ -29,7 +29,7 @@ def ingest_items(path: Path, workspace: Workspace) -> None:
         ("items.csv", b"item_id,title\n", "has a header and no rows"),
         ("items.parquet", b"PAR1 and then noise", "cannot be read as parquet"),
         ("items.csv", b"item_id,title\n\xff\xfe,x\n", "cannot be read as csv (invalid utf-8"),
-        ("items.csv", b"item_id,title\na,b,c\n", "cannot be read as csv (found more fields"),
+        ("items.csv", b"item_id,title\na,b\nc,d,e\n", "cannot be read as csv: line 3 has 3 fields, the header names 2"),
         ("items.csv", b'item_id,title\n"a,b\n', "cannot be read as csv"),
     ],
 )
@@ -58,6 +58,10 @@ def test_missing_file_and_folder(tmp_path: Path, workspace: Workspace) -> None:
         ("product_id,title", "Rename 'product_id' to 'item_id'"),
         ("Item ID,title", "Rename 'Item ID' to 'item_id'"),
         ("itemid,title", "Rename 'itemid' to 'item_id'"),
+        ("movieId,title", "Rename 'movieId' to 'item_id'"),
+        ("trackId,title,paid", "Rename 'trackId' to 'item_id'"),
+        ("trackId,albumId,title", "Add a column 'item_id'"),
+        ("userId,title", "Add a column 'item_id'"),
         ("foo,title", "Add a column 'item_id'"),
     ],
 )

@@ -74,6 +74,7 @@ def test_help_is_printed_and_costs_no_error() -> None:
         ("evaluate", "everything"),
         ("bench", "everything"),
         ("ingest", "--items", "items.parquet"),
+        ("ingest", "--timestamp-format", "%d.%m.%Y"),
         ("graph", "query", "not a fact"),
     ],
 )
@@ -137,3 +138,16 @@ def test_settings_that_do_not_fit_name_file_key_and_remedy(tmp_path: Path, comma
     assert done.stderr.startswith("tandem: the settings file shop.toml does not fit: ")
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_ingest_reads_times_by_format_and_prints_what_it_did_not_use(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,Apple\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp,stars,[colour]\nu,a,31.01.2024 09:30,4,red\n")
+    files = ("ingest", "--items", "items.csv", "--interactions", "events.csv")
+    done = tandem(*files, folder=tmp_path)
+    assert done.returncode == 1
+    assert "or pass --timestamp-format" in done.stderr
+    done = tandem(*files, "--timestamp-format", "%d.%m.%Y %H:%M", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "columns that nothing uses, kept as they are (2): stars, [colour]" in done.stderr
+    assert "column 'stars' seems to hold ratings and is not used: rename it to 'value'" in done.stderr
