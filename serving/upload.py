@@ -49,11 +49,12 @@ class _Row:
 def upload(client: Client, source: Path, progress: Progress = lambda *_: None) -> UploadReport:
     """Send every item of ``source`` (CSV or parquet: item_id, title; optional text; attributes), in its order.
 
-    A row that is refused is reported and the others are taken. Sending a file again is harmless: what is known is
+    A row that is refused is reported and the others are taken; so is one whose id an earlier row has. Sending a file again is harmless: what is known is
     unchanged. Raises BackfillFailed where the file is none of items, CallFailed where the service does not answer.
     """
     file = ProductFile.open(source, BATCH)
     report = UploadReport(rows=file.rows)
+    seen: dict[str, tuple[int, int]] = {}
     for start in range(0, file.rows, BATCH):
         progress("uploading items", start / file.rows)
         batch = []
@@ -62,6 +63,12 @@ def upload(client: Client, source: Path, progress: Progress = lambda *_: None) -
                 item_id, read = product(row)
             except InvalidRequest as error:
                 report.rejected.append(RejectedRow(number, shown_id(row) or "", str(error)))
+                continue
+            content = hash((read.title, read.text, tuple(sorted(read.attributes.items()))))
+            first, known = seen.setdefault(item_id, (number, content))
+            if first != number:
+                how = "exactly" if known == content else "with other values; keep one row per id"
+                report.rejected.append(RejectedRow(number, item_id, f"row {first} has this item_id as well, {how}"))
                 continue
             batch.append(_Row(number, item_id, item(read.title, read.text, read.attributes, item_id)))
         _send(client, batch, report)

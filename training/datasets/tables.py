@@ -237,7 +237,9 @@ def _values(values: pl.Series | None, height: int, kept: pl.Series, findings: Fi
 def _prices(prices: pl.Series, kept: pl.Series, findings: Findings) -> pl.Series:
     """Nobody is refused for a price: what is none is not told."""
     numbers = prices.cast(pl.Float64, strict=False)
-    good = (numbers.is_finite() & (numbers > 0)).fill_null(False)
+    # As features hold them: what is 0 or infinite in 32 bits has no logarithm.
+    single = numbers.cast(pl.Float32)
+    good = (single.is_finite() & (single > 0)).fill_null(False)
     told = "price is no number above 0, read as not told"
     findings.note("interactions", told, int((prices.is_not_null() & ~good & kept).sum()))
     return pl.select(pl.when(good).then(numbers).alias("price")).to_series()

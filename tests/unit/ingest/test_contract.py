@@ -73,15 +73,16 @@ def test_places_are_names_and_what_is_no_price_is_not_told(shop: Ingest, workspa
         interactions="user_id,item_id,timestamp,place,price\n"
         "u,a,2024-05-01T00:00:01Z,007,2.5\nu,a,2024-05-01T00:00:02Z,,0\nu,a,2024-05-01T00:00:03Z,12,$3\n"
         "u,a,2024-05-01T00:00:04Z,12,-1\nu,b,2024-05-01T00:00:05Z,north,\n"
+        "u,b,2024-05-01T00:00:06Z,north,1e-60\nu,b,2024-05-01T00:00:07Z,north,1e60\n"
     )
     told = pl.read_parquet(workspace.interactions).select("place", "price")
     assert told.schema == {"place": pl.String, "price": pl.Float64}
-    assert told.rows() == [("007", 2.5), (None, None), ("12", None), ("12", None), ("north", None)]
+    assert told.rows() == [("007", 2.5), (None, None), ("12", None), ("12", None), *[("north", None)] * 3]
     (notice,) = (notice for notice in report.notices if "price" in notice.kind)
-    assert (notice.kind, notice.count) == ("price is no number above 0, read as not told", 3)
+    assert (notice.kind, notice.count) == ("price is no number above 0, read as not told", 5)
     events = event_arrays(load_events(workspace), pl.read_parquet(workspace.items))
-    assert events.place.tolist() == place_keys(["007", "", "12", "12", "north"]).tolist()
-    assert np.isnan(events.price).tolist() == [False, True, True, True, True]
+    assert events.place.tolist() == place_keys(["007", "", "12", "12", *["north"] * 3]).tolist()
+    assert np.isnan(events.price).tolist() == [False, *[True] * 6]
 
 
 @pytest.mark.parametrize("column", ["place", "price"])

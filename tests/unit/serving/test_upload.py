@@ -9,6 +9,7 @@ import grpc
 import polars as pl
 import pytest
 
+from features.arrivals import CatalogItem
 from protos.tandem.v1 import recommender_pb2, types_pb2
 from serving.client import CallFailed, Client
 from serving.codec import Codec
@@ -23,7 +24,7 @@ class CountingService(Client):
     def __init__(self, **limits: int) -> None:
         super().__init__("127.0.0.1:1")
         self.codec = Codec(Limits(**limits), 1_000)
-        self.known: dict[str, object] = {}
+        self.known: dict[str, CatalogItem] = {}
         self.calls = 0
         self.down = False
 
@@ -81,6 +82,18 @@ def test_bad_rows_are_named_and_all_others_are_taken(tmp_path: Path) -> None:
     assert "has 2001 characters; at most 2000" in named[78, "i77"]
     assert "price is 'free'" in named[79, "i78"]
     assert "4 fields, the header names 3" in named[206, ""]
+
+
+def test_an_id_that_comes_twice_is_taken_once_and_reported(tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    others = "".join(f"i{n},Item {n}\n" for n in range(BATCH))
+    file.write_text(f"item_id,title\na,Apple\nb,Bread\na,Apple\n{others}a,Another apple\n")
+    report = upload(service := CountingService(), file)
+    assert (report.recorded, service.known["a"].title, service.calls) == (BATCH + 2, "Apple", 2)
+    assert [(row.row, row.item_id, row.reason) for row in report.rejected] == [
+        (3, "a", "row 1 has this item_id as well, exactly"),
+        (BATCH + 4, "a", "row 1 has this item_id as well, with other values; keep one row per id"),
+    ]
 
 
 def test_a_service_that_takes_fewer_items_at_once_gets_them_in_parts(tmp_path: Path) -> None:
