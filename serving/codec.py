@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from features.arrivals import CatalogItem
@@ -43,13 +44,21 @@ _VERDICTS = {
 }
 _EARLIEST = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp())
 _LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+_AHEAD_S = 86_400
+"""How far an event may lie in the future, as for ingest: clocks differ, and some call their local time UTC."""
+_SMALLEST_PRICE = 1e-9
+"""Features hold logs of 32-bit numbers, in which a price far below this is 0."""
 
 
 class Codec:
-    """Translates within the given limits; ``default_deadline_ms`` stands in where a request sets none."""
+    """Translates within the given limits; ``default_deadline_ms`` stands in where a request sets none.
 
-    def __init__(self, limits: Limits, default_deadline_ms: int) -> None:
+    ``wall`` answers seconds since 1970: no event lies in its future.
+    """
+
+    def __init__(self, limits: Limits, default_deadline_ms: int, wall: Callable[[], float] = time.time) -> None:
         self._limits = limits
+        self._wall = wall
         self._default_deadline_ms = default_deadline_ms
 
     # --- in ----------------------------------------------------------------------------------------------------------
@@ -140,6 +149,8 @@ class Codec:
             raise InvalidRequest("events is empty; send at least one event")
         if len(request.events) > self._limits.events:
             raise InvalidRequest(f"{len(request.events)} events; at most {self._limits.events} go into one call")
+        # On the data's clock too: a replay's events are past, and live ones may follow years after the data's end.
+        latest = max(now, int(self._wall()))
         events = []
         for number, event in enumerate(request.events):
             where = f"events[{number}]"
@@ -154,7 +165,16 @@ class Codec:
                 raise InvalidRequest(f"{where}.value is {event.value}; give a number below a billion")
             if not (math.isfinite(event.price) and 0 <= event.price <= 1e9):
                 raise InvalidRequest(f"{where}.price is {event.price}; give a number from 0 to a billion, 0 for none")
-            time = _time(f"{where}.timestamp", event.timestamp) if event.timestamp else now
+            if 0 < event.price < _SMALLEST_PRICE:
+                raise InvalidRequest(
+                    f"{where}.price is {event.price}; give a number from {_SMALLEST_PRICE} to a billion, 0 for none"
+                )
+            time_s = _time(f"{where}.timestamp", event.timestamp) if event.timestamp else now
+            if time_s > latest + _AHEAD_S:
+                raise InvalidRequest(
+                    f"{where}.timestamp is {time_s} ({_date(time_s)}), more than a day after now, {latest} "
+                    f"({_date(latest)}); give seconds since 1970 of when it happened, 0 for now"
+                )
             events.append(
                 Event(
                     self._id(f"{where}.event_id", event.event_id) or uuid.uuid4().hex,
@@ -162,8 +182,8 @@ class Codec:
                     item,
                     kind,
                     event.value or 1.0,
-                    time,
-                    self._id(f"{where}.session_id", event.session_id) or day_session(user, time),
+                    time_s,
+                    self._id(f"{where}.session_id", event.session_id) or day_session(user, time_s),
                     self._id(f"{where}.place", event.place),
                     event.price,
                 )
@@ -251,6 +271,10 @@ def _time(where: str, value: int) -> int:
     if not _EARLIEST <= value <= _LATEST:
         raise InvalidRequest(f"{where} is {value}; give seconds since 1970 between the years 1990 and 2100")
     return value
+
+
+def _date(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 # --- out -------------------------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ LIMITS = Limits(
     max_tags=7,
     deadline_ms=1_000,
 )
-CODEC = Codec(LIMITS, default_deadline_ms=250)
-NOW = 1_500_000_000
+NOW, WALL = 1_500_000_000, 1_600_000_000
+CODEC = Codec(LIMITS, default_deadline_ms=250, wall=lambda: WALL)
 DAY = "2017-07-14"
 
 Recommend = recommender_pb2.RecommendRequest
@@ -155,6 +155,11 @@ REFUSED: list[tuple[Message, str]] = [
     (events(event(price=math.nan)), r"events\[0\].price is nan"),
     (events(event(price=-0.01)), r"events\[0\].price is -0.01"),
     (events(event(price=1.1e9)), r"events\[0\].price is 1100000000.0"),
+    (events(event(price=1e-60)), r"events\[0\].price is 1e-60; give a number from 1e-09 to a billion, 0 for none"),
+    (
+        events(event(), event(timestamp=4_000_000_000)),
+        r"events\[1\].timestamp is 4000000000 \(2096-10-02 07:06 UTC\), more than a day after now, 1600000000 \(2020-",
+    ),
     (events(event(place="x" * 21)), r"events\[0\].place"),
     (Recommend(place="x" * 21), "place"),
     (events(event(timestamp=1)), r"events\[0\].timestamp is 1"),
@@ -198,7 +203,7 @@ def test_value_out_of_bounds_is_refused_by_name(request_: Message, message: str)
         Recommend(at=4_102_444_800),
         recommender_pb2.TagRequest(max_tags=7, item=Item(title="x" * 100, attributes={"x" * 20: "x" * 100})),
         claims(claim(llm_logprob=0.0, tag="x"), claim(llm_logprob=-1e300, tag="x"), candidate("")),
-        events(*[event(value=1e9), event(value=-1e9), event(timestamp=631_152_000), event(kind="rating")]),
+        events(*[event(value=1e9), event(value=-1e9), event(timestamp=631_152_000), event(kind="rating", price=1e-9)]),
         upserts(*[Item(item_id=name * 20, title="x" * 60, text="x" * 100) for name in "abc"]),
     ],
 )
@@ -228,6 +233,16 @@ def test_event_is_read_as_it_was_sent(kind: str) -> None:
     assert (read_.event_id, read_.user_id, read_.item_id, read_.kind) == ("e1", "u", "i", kind)
     assert (read_.value, read_.timestamp, read_.session_id) == (2.5, NOW - 5, "s")
     assert (read_.place, read_.price) == ("north", 3.25)
+
+
+def test_event_may_be_a_day_ahead_of_the_later_of_wall_and_data() -> None:
+    CODEC.events(events(event(timestamp=WALL + 86_400)), NOW)
+    with pytest.raises(InvalidRequest, match="more than a day after now"):
+        CODEC.events(events(event(timestamp=WALL + 86_401)), NOW)
+    behind = Codec(LIMITS, 250, wall=lambda: NOW - 10**6)
+    behind.events(events(event(timestamp=NOW + 86_400)), NOW)
+    with pytest.raises(InvalidRequest, match="more than a day after now"):
+        behind.events(events(event(timestamp=NOW + 86_401)), NOW)
 
 
 def test_claims_keep_their_order_and_kind() -> None:
@@ -310,7 +325,7 @@ def test_whatever_passes_the_codec_can_be_recorded(sent: list[recommender_pb2.Ev
         assert math.isfinite(one.value)
         assert one.value
         assert 0 <= one.price <= 1e9
-        assert 631_152_000 <= one.timestamp <= 4_102_444_800
+        assert 631_152_000 <= one.timestamp <= WALL + 86_400
 
 
 some_items = st.builds(
