@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from cli.console import (
     connected,
     err,
     fail,
+    label_of,
     pairs,
     progress_bar,
     show_reply,
@@ -64,7 +66,8 @@ def recommend(
         place=place,
     )
     with connected(workspace, target) as client:
-        show_reply(client.recommend(request), render.recommendation, as_json)
+        table = partial(render.recommendation, label=label_of(workspace))
+        show_reply(client.recommend(request), table, as_json)
 
 
 def tag(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -14,11 +14,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from features.errors import WorkspaceError
+from features.workspace import Workspace
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import RenderableType
 
     from serving.client import Client
+    from training.datasets.report import Notice
 
 err = Console(stderr=True)
 
@@ -34,6 +38,10 @@ UINT32_MAX: Final = 2**32 - 1
 """What a number of the protocol holds: beyond it protobuf raises a ValueError, which says nothing of an option."""
 DeadlineOption = Annotated[
     int, typer.Option(min=0, max=UINT32_MAX, help="Milliseconds to answer in; 0 takes the service's default.")
+]
+TimestampFormatOption = Annotated[
+    str | None,
+    typer.Option("--timestamp-format", help="How times are written, if not as ISO 8601 or epoch: %d.%m.%Y %H:%M"),
 ]
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_TARGET = "127.0.0.1:9000"
@@ -72,6 +80,22 @@ def connected(workspace: Path, target: str) -> Iterator[Client]:
 
     with Client(target, find_key(workspace)) as client:
         yield client
+
+
+def print_notices(notices: Iterable[Notice]) -> None:
+    """What was found in the data, a line each, on standard error."""
+    for notice in notices:
+        shown = f": {', '.join(notice.examples)}" if notice.examples else ""
+        line = f"{notice.level}: {notice.table}: {notice.kind} ({notice.count:,}){shown}"
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def label_of(workspace: Path) -> str:
+    """The attribute that answers show beside the title: the workspace's label, where there is a workspace here."""
+    try:
+        return Workspace(workspace).config().label_column or "category"
+    except (WorkspaceError, OSError):
+        return "category"
 
 
 def show_reply(reply: Message, table: Callable[[Any], RenderableType], as_json: bool) -> None:

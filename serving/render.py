@@ -19,26 +19,35 @@ _VERDICT = {
 _PROOFS = 3
 
 
-def recommendation(reply: recommender_pb2.RecommendReply) -> RenderableType:
-    """Items with source, decider, reasons; then facts with proofs, and how the reply came about."""
-    table = Table(title=f"path: {reply.path}", title_justify="left", expand=False)
-    for column in ("#", "item", "title", "category", "score", "proposed by", "decided by", "guardrail", "reasons"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("#", "score"))
-    for place, item in enumerate(reply.items, 1):
-        judged: RenderableType = ""
-        if item.HasField("guardrail"):
-            judged = Text.assemble(_VERDICT.get(item.guardrail.verdict, Text("")), f" {item.guardrail.probability:.3f}")
-        table.add_row(
-            str(place),
-            item.item_id,
-            item.title,
-            item.attributes.get("category", ""),
-            f"{item.score:.3f}",
-            ", ".join(item.sources),
-            item.decided_by,
-            judged,
-            _reasons(item.reasons),
+def recommendation(reply: recommender_pb2.RecommendReply, label: str = "category") -> RenderableType:
+    """Items with source, decider, reasons; then facts with proofs, and how the reply came about.
+
+    ``label``: the attribute shown beside the title. Columns that say nothing of any item are left out.
+    """
+    if not any(label in item.attributes for item in reply.items):
+        label = "category"
+    named = any(item.title != item.item_id for item in reply.items)
+    rows = [
+        (
+            ("#", Text(str(place))),
+            ("item", Text(item.item_id)),
+            # A catalog without titles has ids in their place.
+            ("title", Text(item.title if named else "")),
+            (label, Text(item.attributes.get(label, ""))),
+            ("score", Text(f"{item.score:.3f}")),
+            ("proposed by", Text(", ".join(item.sources))),
+            ("decided by", Text(item.decided_by)),
+            ("guardrail", _judged(item)),
+            ("reasons", Text(_reasons(item.reasons))),
         )
+        for place, item in enumerate(reply.items, 1)
+    ]
+    table = Table(title=f"path: {reply.path}", title_justify="left", expand=False)
+    columns = [column for column in zip(*rows) if any(cell.plain for _, cell in column)]
+    for name in [column[0][0] for column in columns] or ["#", "item", "score"]:
+        table.add_column(Text(name), overflow="fold", no_wrap=name in ("#", "score"))
+    for cells in zip(*columns):
+        table.add_row(*(cell for _, cell in cells))
     parts: list[RenderableType] = [table]
     if reply.facts:
         parts.append(_proofs("derived from the words", reply.facts))
@@ -51,6 +60,12 @@ def recommendation(reply: recommender_pb2.RecommendReply) -> RenderableType:
         parts.append(Text(f"items the catalog does not know: {', '.join(reply.unknown_items)}", style="yellow"))
     parts.append(_footer(reply.release, reply.stages, reply.degraded, reply.usage))
     return Group(*parts)
+
+
+def _judged(item: recommender_pb2.RecommendedItem) -> Text:
+    if not item.HasField("guardrail"):
+        return Text("")
+    return Text.assemble(_VERDICT.get(item.guardrail.verdict, Text("")), f" {item.guardrail.probability:.3f}")
 
 
 def tags(reply: recommender_pb2.TagReply) -> RenderableType:

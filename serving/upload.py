@@ -49,8 +49,9 @@ class _Row:
 def upload(client: Client, source: Path, progress: Progress = lambda *_: None) -> UploadReport:
     """Send every item of ``source`` (CSV or parquet: item_id, title; optional text; attributes), in its order.
 
-    A row that is refused is reported and the others are taken; so is one whose id an
-    earlier row has. Sending a file again is harmless: what is known is unchanged. Raises BackfillFailed where the file is none of items, CallFailed where the service does not answer.
+    A row that is refused is reported and the others are taken; so is one whose id an earlier row
+    has. Sending a file again is harmless: what is known is unchanged. Raises BackfillFailed where the file is none of
+    items, CallFailed where the service does not answer.
     """
     file = ProductFile.open(source, BATCH)
     report = UploadReport(rows=file.rows)
