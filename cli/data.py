@@ -14,9 +14,10 @@ from cli.console import (
     DEFAULT_WORKSPACE,
     ConfigOption,
     JsonOption,
+    TimestampFormatOption,
     UsageError,
     WorkspaceOption,
-    err,
+    print_notices,
     progress_bar,
 )
 from cli.evaluate import show_metrics
@@ -33,9 +34,7 @@ def ingest(
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="The items' column that Tag predicts.")] = None,
     ontology: Annotated[str | None, typer.Option(help="Knowledge for the graph: grocery, generic.")] = None,
-    timestamp_format: Annotated[
-        str | None, typer.Option(help="How the interactions write time, if not as ISO 8601 or epoch: %d.%m.%Y %H:%M")
-    ] = None,
+    timestamp_format: TimestampFormatOption = None,
     households: Annotated[int | None, typer.Option(min=1, help="Only a slice of the built-in dataset.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -87,10 +86,7 @@ def ingest(
         reasons = "; ".join(f"{number:,} {reason}" for reason, number in aside.items())
         table.add_row(name, f"{count.rows_in:,}", f"{count.rows_out:,}", reasons)
     Console().print(table)
-    for notice in report.notices:
-        shown = f": {', '.join(notice.examples)}" if notice.examples else ""
-        line = f"{notice.level}: {notice.table}: {notice.kind} ({notice.count:,}){shown}"
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_notices(report.notices)
 
 
 def train(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from pydantic import ValidationError
 
-from cli import ask, backfill, bench, data, evaluate, finetune, graph, llm, prompts, review, serve, vocabulary
+from cli import ask, backfill, bench, data, evaluate, events, finetune, graph, llm, prompts, review, serve, vocabulary
 from features.errors import FeatureError
 from graph.errors import GraphError
 from models.errors import ModelError
@@ -50,6 +50,7 @@ for command in (
 app.add_typer(finetune.finetune_app, name="finetune")
 app.add_typer(graph.graph_app, name="graph")
 app.add_typer(ask.items_app, name="items")
+app.add_typer(events.events_app, name="events")
 app.add_typer(backfill.backfill_app, name="backfill")
 app.add_typer(llm.llm_app, name="llm")
 app.add_typer(prompts.prompts_app, name="prompts")

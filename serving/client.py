@@ -224,3 +224,29 @@ class Client:
 def item(title: str, text: str = "", attributes: Mapping[str, str] | None = None, item_id: str = "") -> types_pb2.Item:
     """A product for Tag, Score or UpsertItems; values of a list are joined by commas."""
     return types_pb2.Item(item_id=item_id, title=title, text=text, attributes=dict(attributes or {}))
+
+
+def event(
+    user_id: str,
+    item_id: str,
+    kind: str = "",
+    value: float = 0.0,
+    timestamp: int = 0,
+    *,
+    session_id: str = "",
+    place: str = "",
+    price: float = 0.0,
+    event_id: str = "",
+) -> recommender_pb2.Event:
+    """What a user did, for RecordEvents; what is left out takes the service's default."""
+    return recommender_pb2.Event(
+        event_id=event_id,
+        user_id=user_id,
+        item_id=item_id,
+        kind=kind,
+        value=value,
+        timestamp=timestamp,
+        session_id=session_id,
+        place=place,
+        price=price,
+    )

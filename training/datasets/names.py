@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -33,11 +33,11 @@ def near(column: str, found: Iterable[str]) -> str | None:
     return ids[0] if column in ("item_id", "user_id") and len(ids) == 1 else None
 
 
-def note_unused(table: Table, findings: Findings) -> None:
+def note_unused(table: Table, findings: Findings, used: Sequence[str] = ()) -> None:
     """Say which columns of the interactions nothing reads, and of those that seem to mean one that is: under which name
     it would be."""
     found = table.frame.columns
-    unused = [name for name in found if name not in (*INTERACTION_COLUMNS, *OPTIONAL_COLUMNS)]
+    unused = [name for name in found if name not in (*INTERACTION_COLUMNS, *OPTIONAL_COLUMNS, *used)]
     findings.note("interactions", "columns that nothing uses, kept as they are", len(unused), tuple(unused))
     for name in unused:
         if "value" not in found and _fold(name) in map(_fold, _RATINGS) and _holds_numbers(table.frame[name]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -106,8 +107,28 @@ def canonical_interactions(
 
     ``items`` are the known item ids, ``now`` decides what lies in the future.
     """
-    if not _has_columns("interactions", table, findings):
+    read = read_interactions(table, items, findings, now, timestamp_format)
+    if read is None:
         return empty("interactions")
+    columns, screen = read
+    canonical = pl.DataFrame(columns).filter(screen.kept).sort(INTERACTION_ORDER, maintain_order=True)
+    return Canonical(canonical, screen.rejects, screen.count())
+
+
+def read_interactions(
+    table: Table,
+    items: pl.Series | None,
+    findings: Findings,
+    now: datetime,
+    timestamp_format: str | None = None,
+    used: Sequence[str] = (),
+) -> tuple[list[pl.Series], Screen] | None:
+    """Canonical columns of every row in the table's order, and which rows stay; None where a column is missing.
+
+    ``items`` None: any item will do. ``used``: columns that the caller reads beside those of the contract.
+    """
+    if not _has_columns("interactions", table, findings):
+        return None
     source, frame = table.name, table.frame
     users = read_ids(frame["user_id"], source, findings)
     item_ids = read_ids(frame["item_id"], source, findings)
@@ -115,7 +136,7 @@ def canonical_interactions(
     events = _events(table, findings)
     values = read_numbers(frame["value"], source, findings) if "value" in frame.columns else None
 
-    note_unused(table, findings)
+    note_unused(table, findings, used)
     screen = Screen("interactions", table, findings)
     shown = times.clip(*SHOWABLE)
     screen.set_aside(users.is_null(), "user_id is missing", item_ids)
@@ -125,7 +146,8 @@ def canonical_interactions(
     screen.set_aside(times > now + FUTURE_TOLERANCE, FUTURE, shown)
     if values is not None:
         screen.set_aside(~values.is_finite(), "value is NaN or infinite", values)
-    screen.set_aside(~item_ids.is_in(items.implode()), UNKNOWN_ITEM, item_ids)
+    if items is not None:
+        screen.set_aside(~item_ids.is_in(items.implode()), UNKNOWN_ITEM, item_ids)
     # Two equal rows within a day may be two purchases; two within a microsecond are one row exported twice.
     if _daily(times):
         screen.note_duplicates(
@@ -147,8 +169,7 @@ def canonical_interactions(
         for column in frame.iter_columns()
         if column.name not in (*INTERACTION_COLUMNS, *OPTIONAL_COLUMNS)
     ]
-    canonical = pl.DataFrame(columns).filter(screen.kept).sort(INTERACTION_ORDER, maintain_order=True)
-    return Canonical(canonical, screen.rejects, screen.count())
+    return columns, screen
 
 
 def _has_columns(name: TableName, table: Table, findings: Findings) -> bool:

@@ -96,6 +96,7 @@ def test_wrong_usage_exits_2_with_one_line(arguments: tuple[str, ...], tmp_path:
         (("recommend", "900"), "tandem serve"),
         (("tag", "Cheese"), "tandem serve"),
         (("score", "Cheese", "--tag", "CHEESE"), "tandem serve"),
+        (("events", "add", "--input", "absent.csv"), "Check the path"),
         (("serve", "--config", "absent.toml"), "check --config"),
     ],
 )
