@@ -230,7 +230,7 @@ def event(
     user_id: str,
     item_id: str,
     kind: str = "",
-    value: float = 0.0,
+    value: float | None = None,
     timestamp: int = 0,
     *,
     session_id: str = "",

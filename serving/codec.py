@@ -163,6 +163,8 @@ class Codec:
                 raise InvalidRequest(f"{where}.kind is {kind!r}; kinds are {', '.join(EVENT_KINDS)}")
             if not math.isfinite(event.value) or abs(event.value) > 1e9:
                 raise InvalidRequest(f"{where}.value is {event.value}; give a number below a billion")
+            if kind == "rating" and not event.HasField("value"):
+                raise InvalidRequest(f"{where}.value is missing; a rating needs the number that was given, 0 too")
             if not (math.isfinite(event.price) and 0 <= event.price <= 1e9):
                 raise InvalidRequest(f"{where}.price is {event.price}; give a number from 0 to a billion, 0 for none")
             if 0 < event.price < _SMALLEST_PRICE:
@@ -181,7 +183,7 @@ class Codec:
                     user,
                     item,
                     kind,
-                    event.value or 1.0,
+                    event.value if kind == "rating" else event.value or 1.0,
                     time_s,
                     self._id(f"{where}.session_id", event.session_id) or day_session(user, time_s),
                     self._id(f"{where}.place", event.place),

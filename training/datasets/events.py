@@ -44,11 +44,6 @@ def read_events(path: Path, timestamp_format: str | None = None, *, now: datetim
     frame = pl.DataFrame(contract).with_row_index("row", offset=1)
     if EVENT_ID in table.frame.columns:
         frame = frame.with_columns(read_ids(table.frame[EVENT_ID], table.name, findings))
-    findings.note(
-        "interactions",
-        "value 0, recorded as 1: to the service 0 means that none was told",
-        int((frame.filter(screen.kept)["value"] == 0).sum()),
-    )
     findings.raise_problems()
     reason = pl.col(REJECT_COLUMNS[1])
     rejects = screen.rejects.select(REJECT_COLUMNS[0], pl.col("item_id").cast(pl.String).fill_null(""), reason)

@@ -274,7 +274,8 @@ def _sessions(table: Table, users: pl.Series, times: pl.Series, kept: pl.Series,
     if not missing.any():
         return sessions
     findings.note("interactions", "missing session_id, derived from user and day", int((missing & kept).sum()))
-    derived = users + ":" + times.dt.strftime("%Y-%m-%d")
+    # As `features.events.day_session` has it: what a service records later that day is of the same session.
+    derived = users + "|" + times.dt.strftime("%Y-%m-%d")
     return derived.zip_with(missing, sessions).alias("session_id")
 
 

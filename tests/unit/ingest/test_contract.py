@@ -49,7 +49,7 @@ def test_interactions_are_sorted_and_defaults_filled(shop: Ingest, workspace: Wo
     assert frame.select("user_id", "item_id").rows() == [("u1", "a"), ("u1", "b"), ("u2", "b")]
     assert frame["event"].unique().to_list() == ["purchase"]
     assert frame["value"].to_list() == [1.0, 1.0, 1.0]
-    assert frame["session_id"].to_list() == ["u1:2024-05-01", "u1:2024-05-01", "u2:2024-05-03"]
+    assert frame["session_id"].to_list() == ["u1|2024-05-01", "u1|2024-05-01", "u2|2024-05-03"]
 
 
 def test_given_event_value_and_session_survive_and_their_gaps_are_noted(shop: Ingest, workspace: Workspace) -> None:
@@ -59,7 +59,7 @@ def test_given_event_value_and_session_survive_and_their_gaps_are_noted(shop: In
     )
     assert pl.read_parquet(workspace.interactions).drop("timestamp").rows() == [
         ("u", "a", "view", 2.5, "s", "north"),
-        ("u", "b", "purchase", 1.0, "u:2024-05-01", "south"),
+        ("u", "b", "purchase", 1.0, "u|2024-05-01", "south"),
     ]
     assert {n.kind for n in report.notices} >= {
         "missing event, read as purchase",

@@ -203,7 +203,14 @@ def test_value_out_of_bounds_is_refused_by_name(request_: Message, message: str)
         Recommend(at=4_102_444_800),
         recommender_pb2.TagRequest(max_tags=7, item=Item(title="x" * 100, attributes={"x" * 20: "x" * 100})),
         claims(claim(llm_logprob=0.0, tag="x"), claim(llm_logprob=-1e300, tag="x"), candidate("")),
-        events(*[event(value=1e9), event(value=-1e9), event(timestamp=631_152_000), event(kind="rating", price=1e-9)]),
+        events(
+            *[
+                event(value=1e9),
+                event(value=-1e9),
+                event(timestamp=631_152_000),
+                event(kind="rating", value=0, price=1e-9),
+            ]
+        ),
         upserts(*[Item(item_id=name * 20, title="x" * 60, text="x" * 100) for name in "abc"]),
     ],
 )
@@ -224,6 +231,16 @@ def test_event_without_time_kind_value_or_session_is_a_purchase_now() -> None:
     (read_,) = CODEC.events(events(event()), NOW)
     assert (read_.kind, read_.value, read_.timestamp, read_.session_id) == ("purchase", 1.0, NOW, f"u|{DAY}")
     assert len(read_.event_id) == 32
+
+
+def test_a_rating_of_zero_is_zero_and_one_that_is_not_told_is_refused() -> None:
+    """A thumb down that became a 1 would be a thumb up."""
+    (down,) = CODEC.events(events(event(kind="rating", value=0.0)), NOW)
+    assert down.value == 0.0
+    (bought,) = CODEC.events(events(event(kind="purchase", value=0.0)), NOW)
+    assert bought.value == 1.0
+    with pytest.raises(InvalidRequest, match=r"events\[0\].value is missing; a rating needs"):
+        CODEC.events(events(event(kind="rating")), NOW)
 
 
 @pytest.mark.parametrize("kind", EVENT_KINDS)
