@@ -173,8 +173,9 @@ def unknown_attributes(item: CatalogItem, schema: Mapping[str, Any]) -> list[str
 def with_changed(table: ItemTable, rows: npt.NDArray[np.int64], frame: pl.DataFrame) -> ItemTable:
     """The table with another title, text and attributes for ``rows``; ``frame`` [len(rows)] has its columns.
 
-    Statistics and neighbours stay: the item is the same and was bought as before. An attribute value that nobody had
-    before is a new group, as in ``ItemTable.extended``.
+    Statistics, neighbours and how much sooner than its kind it is had again stay: the item is the same and was bought
+    as before. Groups and kind are those of its new values, as in ``ItemTable.extended``: a process that only ever saw
+    the newest version of an item computes the same features.
     """
     if not len(rows):
         return table
@@ -189,13 +190,19 @@ def with_changed(table: ItemTable, rows: npt.NDArray[np.int64], frame: pl.DataFr
     titles = list(table.titles)
     for row, title in zip(rows.tolist(), frame["title"].to_list()):
         titles[row] = title
-    return replace(
+    changed = replace(
         table,
         frame=pl.concat([table.frame, frame])[position],
         groups=groups,
         group_values=tuple(values),
         titles=tuple(titles),
     )
+    kind = table.repurchase.kind.copy()
+    kind[rows] = table.kinds_of(groups[rows])
+    if np.array_equal(kind, table.repurchase.kind):
+        return changed
+    # Trends, and what was sold at a place, are sums over kinds: days the old table remembers are not this one's.
+    return replace(changed, repurchase=replace(table.repurchase, kind=kind), _days={}, _place_days={})
 
 
 def collides(table: ItemTable, item_id: str) -> str:

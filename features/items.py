@@ -275,17 +275,22 @@ class ItemTable:
             lives=self.lives,
             liked_at=self.liked_at,
         )
-        # A new kind has no hazard of its own: its row is that of all kinds, the last one.
-        own_kind, unknown_kind = table.groups[n:, _of_kinds(self)].astype(np.int64), len(repurchase.hazard) - 1
-        own_kind = np.where((own_kind >= 0) & (own_kind < unknown_kind), own_kind, unknown_kind)
         return replace(
             table,
             repurchase=replace(
                 repurchase,
-                kind=np.concatenate((repurchase.kind, own_kind)),
+                kind=np.concatenate((repurchase.kind, self.kinds_of(table.groups[n:]))),
                 factor=np.concatenate((repurchase.factor, np.ones(more))),
             ),
         )
+
+    def kinds_of(self, groups: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Rows of the hazards [m] for items of these ``groups`` [m, slots], coded on from this table's.
+
+        A new kind has no hazard of its own: its row is that of all kinds, the last one.
+        """
+        own, unknown = groups[:, _of_kinds(self)].astype(np.int64), len(self.repurchase.hazard) - 1
+        return np.where((own >= 0) & (own < unknown), own, unknown)
 
     def save(self, folder: Path) -> None:
         """Write the table as one folder, replacing an older one in one rename."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ from features.arrivals import (
     with_changed,
 )
 from features.errors import StoreUnavailable
+from features.events import history_of
 from features.items import ItemTable
+from features.keys import place_key
+from features.ports import Event
+from features.transforms import assemble, summarize
 from features.workspace import Workspace
-from tests.unit.features.shop import START, catalog, events_of, table_of
+from tests.unit.features.shop import PLACES, START, WEEK, catalog, events_of, table_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA: dict[str, Any] = {
@@ -226,6 +231,62 @@ def test_a_changed_item_keeps_its_row_statistics_and_neighbours(table: ItemTable
     assert changed.statistics(at).tobytes() == table.statistics(at).tobytes()
     assert changed.neighbours is table.neighbours
     assert table.titles[3] == "Item 3", "the table itself stays"
+
+
+def shopping() -> list[Event]:
+    """Of 30 users, who come back for what they had, at several places and prices."""
+    rng = np.random.default_rng(5)
+    return [
+        Event(f"{user}-{week}-{n}", f"u{user}", f"i{n}", "purchase", 1.0, time, f"{user}-{week}", place, 1.0 + n % 5)
+        for user in range(30)
+        for week in range(12)
+        for time, place in [(START + week * WEEK + user * 3_600, PLACES[user % 3])]
+        for n in {int(n) for n in rng.integers(0, 20, 4)}
+    ]
+
+
+def described(**attributes: str | None) -> pl.DataFrame:
+    record = {"item_id": "new", "title": "New", "text": None, "category": None, "brand": None, **attributes}
+    return pl.DataFrame([record], schema=catalog(1).schema)
+
+
+@pytest.mark.parametrize(
+    ("first", "corrected"),
+    [("c0", "c2"), (None, "c1"), ("c1", None), ("unheard of", "c3"), ("c3", "unheard of"), ("one", "another")],
+)
+def test_a_corrected_item_has_the_features_of_one_that_was_right_at_once(
+    first: str | None, corrected: str | None
+) -> None:
+    """The replica that saw both versions, and the one that started later and reads the newest alone."""
+    trained, _ = table_of(catalog(20), shopping())
+    now, rows = START + 12 * WEEK + 4_000, np.arange(21)
+    seen = trained.extended(described(category=first, brand="b0"))
+    seen.statistics(now), seen.prices(now)  # a request came in between
+    seen = with_changed(seen, np.array([20]), described(category=corrected, brand="b1"))
+    started = trained.extended(described(category=corrected, brand="b1"))
+    assert seen.repurchase.kind.tolist() == started.repurchase.kind.tolist()
+    for user in range(6):
+        own = [event for event in shopping() if event.user_id == f"u{user}"]
+        own += events_of(f"u{user}", ["new", "i3", "new"], START + 12 * WEEK - 9 * 86_400, 3 * 86_400)
+        profiles = [summarize(history_of(own), table, now, place_key("north")) for table in (seen, started)]
+        one, other = (assemble(*both, rows, np.zeros(21)) for both in zip(profiles, (seen, started)))
+        assert one.tobytes() == other.tobytes()
+
+
+def test_days_at_hand_are_those_of_the_changed_kinds() -> None:
+    """What sold well, and where, moves with the item to its new kind; the table before it stays as it was."""
+    table, _ = table_of(catalog(20), shopping())
+    now = START + 12 * WEEK
+    trends, sold = table.kind_trends(now).copy(), table.prices(now).kinds.copy()
+    changed = with_changed(table, np.array([1]), table.frame[[1]].with_columns(category=pl.lit("c2")))
+    assert changed.repurchase.kind[1] == table.repurchase.kind[2] != table.repurchase.kind[1]
+    computed = replace(changed, _days={}, _place_days={})
+    assert changed.kind_trends(now).tobytes() == computed.kind_trends(now).tobytes() != trends.tobytes()
+    assert changed.prices(now).kinds.tobytes() == computed.prices(now).kinds.tobytes() != sold.tobytes()
+    assert table.kind_trends(now).tobytes() == trends.tobytes()
+    assert table.prices(now).kinds.tobytes() == sold.tobytes()
+    retitled = with_changed(table, np.array([1]), table.frame[[1]].with_columns(title=pl.lit("Renamed")))
+    assert retitled.statistics(now) is table.statistics(now), "nothing of a day depends on a title"
 
 
 def test_another_item_with_the_same_key_is_named(table: ItemTable) -> None:
