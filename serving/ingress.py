@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,8 +125,7 @@ class Ingress:
     ) -> recommender_pb2.RecordEventsReply:
         async def answer() -> recommender_pb2.RecordEventsReply:
             request_id = self._codec.request_id(request.request_id)
-            now = int(time.time()) if self._services.config.clock == "wall" else self._services.config.data_end + 1
-            events = self._codec.events(request, now)
+            events = self._codec.events(request, self._services.recorded_at())
             return codec.record_reply(request_id, pipeline.record_events(self._services, events))
 
         return await self._answer(request, grpc_context, answer, recommender_pb2.RecordEventsReply)

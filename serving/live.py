@@ -34,7 +34,7 @@ from serving.factlog import LoggedFact, SqliteFactLog, Told
 from serving.facts import Recorded, Retracted, retractions, with_facts
 from serving.knowledge import check, properties_of
 from serving.messages import UpsertedItems
-from serving.services import AHEAD_S, Services
+from serving.services import PREPARED_S, Services
 
 _log = logging.getLogger(__name__)
 POLL_S: Final = 1.0
@@ -138,7 +138,7 @@ class LiveServices:
             self._services = with_facts(self._services, self._facts.after(before.knowledge.seq))
         return self._services is not before
 
-    def follow(self, every_s: float = POLL_S, ahead_s: int = AHEAD_S) -> None:
+    def follow(self, every_s: float = POLL_S, ahead_s: int = PREPARED_S) -> None:
         """Catch up from now on in a thread of its own, which ends with ``close`` or the process; and sum up each day
         ``ahead_s`` before it begins."""
         self._follower = threading.Thread(target=self._follow, args=(every_s, ahead_s), name="items", daemon=True)

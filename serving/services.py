@@ -36,8 +36,10 @@ from serving.similar import SimilarItems
 
 _ARRIVED: Final = 8
 """One of so many similar items may be one that arrived after training."""
-AHEAD_S: Final = 600
+PREPARED_S: Final = 600
 """How long before it begins (midnight, UTC) a day is summed up: a second would do on a machine that is idle."""
+AHEAD_S: Final = 300
+"""Seconds by which the clock of whoever dates events may be ahead of this one's: such events have happened."""
 
 
 class Scorer(Protocol):
@@ -114,21 +116,32 @@ class Services:
             object.__setattr__(self, "similar", self.similar.following(self.catalog, self.demand.item_users))
 
     def now(self, history: History, at: int | None) -> int:
-        """The time features are computed at: the caller's, the wall's, or just after the last event known."""
+        """The time features are computed at: the caller's, or one that every event known by now lies before.
+
+        A history is read strictly before it, so events of this very second, and those that a clock ahead dated, move it
+        to just after them. Asked for again as ``at`` it gives the same history. On the wall's clock, events more than
+        `AHEAD_S` ahead do not count before their time: one false date must not age all else.
+        """
         if at is not None:
             return at
         if self.config.clock == "wall":
-            return int(time.time())
+            wall = int(time.time())
+            known = int(np.searchsorted(history.time, wall + AHEAD_S, side="right"))
+            return max(wall, int(history.time[known - 1]) + 1) if known else wall
         newest = int(history.time[-1]) if len(history) else 0
         return max(self.config.data_end, newest) + 1
 
-    def prepare(self, ahead_s: int = AHEAD_S) -> None:
+    def prepare(self, ahead_s: int = PREPARED_S) -> None:
         """Sum up the day requests are about, and by the wall's clock the day ``ahead_s`` later too; quick where it is
         done. Where a request comes first, it pays for that, and those behind it on the event loop wait."""
         now = self.now(History.empty(), None)
         self.table.prepare(now)
         if self.config.clock == "wall":
             self.table.prepare(now + ahead_s)
+
+    def recorded_at(self) -> int:
+        """The time of an event that names none."""
+        return int(time.time()) if self.config.clock == "wall" else self.config.data_end + 1
 
     def label_of(self, row: int) -> str | None:
         code = int(self.catalog.label_of_row[row])

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+
+import pytest
 
 from features.errors import StoreUnavailable
 from features.events import Recorder
 from features.history import History
 from features.ports import Event
+from protos.tandem.v1 import recommender_pb2
+from serving.codec import Codec
+from serving.config import Limits
 from serving.pipeline import record_events
-from serving.services import Services
+from serving.services import AHEAD_S, Services
 from tests.unit.serving.asking import ask
 
 
@@ -103,3 +109,61 @@ async def test_events_survive_an_outage_of_the_store(services: Services) -> None
     assert (await ask(services, user)).path == "cold_popular"
     services.recorder.push_pending()
     assert (await ask(services, user)).path == "known_user"
+
+
+# --- on the wall's clock ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def current(services: Services) -> Services:
+    """As with data of today: on the wall's clock, and what was bought is not shown again."""
+    return replace(
+        services,
+        config=replace(services.config, clock="wall"),
+        release=replace(services.release, repeats=False),
+    )
+
+
+def record(services: Services, user: str, item: str, timestamp: int = 0) -> None:
+    """As RecordEvents does; without a timestamp the service dates the event."""
+    request = recommender_pb2.RecordEventsRequest(
+        events=[recommender_pb2.Event(user_id=user, item_id=item, timestamp=timestamp)]
+    )
+    record_events(services, Codec(Limits(), 1_000).events(request, services.recorded_at()))
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 30, AHEAD_S])
+async def test_an_event_recorded_before_a_request_counts_whatever_its_clock_said(
+    current: Services, ahead: int | None
+) -> None:
+    user, item = f"new-{uuid.uuid4().hex}", (await ask(current, "stranger")).items[0].item_id
+    while time.time() % 1 > 0.3:  # so that recording and asking fall into one second
+        time.sleep(0.01)
+    record(current, user, item, 0 if ahead is None else int(time.time()) + ahead)
+    answer = await ask(current, user, k=50)
+    assert answer.path == "known_user"
+    assert item not in {one.item_id for one in answer.items}
+
+
+@pytest.mark.parametrize("ahead", [None, 30])
+async def test_an_answer_is_replayed_by_asking_for_its_time(current: Services, ahead: int | None) -> None:
+    user, item = f"new-{uuid.uuid4().hex}", rare_item(current)
+    record(current, user, item, 0 if ahead is None else int(time.time()) + ahead)
+    answer = await ask(current, user, k=50, explain=True)
+    again = await ask(current, user, k=50, explain=True, at=answer.as_of)
+    assert (again.path, again.as_of) == (answer.path, answer.as_of) == ("known_user", answer.as_of)
+    assert repr(again.items) == repr(answer.items), "to the bit, and a reason may be NaN"
+    # Who asks for a time gets what lay strictly before it.
+    assert (await ask(current, user, at=int(current.store.history(user).time[-1]))).path == "cold_popular"
+
+
+async def test_a_false_date_neither_counts_early_nor_moves_the_time(current: Services) -> None:
+    user, item = f"new-{uuid.uuid4().hex}", rare_item(current)
+    record(current, user, item, int(time.time()) + 365 * 86_400)
+    answer = await ask(current, user)
+    assert answer.path == "cold_popular"
+    assert abs(answer.as_of - time.time()) < 60
+    record(current, user, item)
+    answer = await ask(current, user)
+    assert answer.path == "known_user"
+    assert abs(answer.as_of - time.time()) < 60
