@@ -288,7 +288,7 @@ def _fit_ranker(
     test = in_time(some(protocol.test, config.test_sessions, config.seed + 2))
     groups = system.groups(test, progress)
     split = {"protocol": protocol.name, **protocol.facts}
-    report = evaluate.ranking_report(system.ranker, groups, system.wanted(test), split, config.seed)
+    report = evaluate.ranking_report(system.ranker, groups, system.wanted(test), split, config.seed, repeats)
     return system, {**report, "discovery": system.ranker.manifest.get("discovery")}
 
 

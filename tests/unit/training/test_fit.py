@@ -40,7 +40,7 @@ from tests.unit.features.shop import (
     to_frame,
 )
 from training.config import TrainConfig
-from training.evaluate import baselines
+from training.evaluate import baselines, ranking_report
 from training.fit import (
     PLACE_HIDDEN,
     SEARCH_TARGETS,
@@ -480,13 +480,39 @@ def test_a_pattern_that_predicts_perfectly_is_learned() -> None:
     wanted = system.wanted(protocol.test)
     learned = per_target(best_rows(test, system.ranker.predict(test.matrix), 10), wanted, 10)["ndcg@10"]
     counted = {
-        name: per_target(best_rows(test, scores, 10), wanted, 10)["ndcg@10"] for name, scores in baselines(test).items()
+        name: per_target(best_rows(test, scores, 10), wanted, 10)["ndcg@10"]
+        for name, scores in baselines(test, repeats=True).items()
     }
     for name, baseline in counted.items():
         gain = learned - baseline
         # 99.9 % of a paired bootstrap would agree: the mean gain is more than 3.3 standard errors above nothing.
         assert gain.mean() > 3.3 * gain.std(ddof=1) / np.sqrt(len(gain)), name
     assert learned.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("repeats", "names"), [(True, {"g-topfreq", "p-topfreq", "gp-topfreq"}), (False, {"g-topfreq"})]
+)
+def test_where_nothing_is_had_again_own_counts_are_no_baseline(repeats: bool, names: set[str]) -> None:
+    """All would tie, in the order retrieval found them in; the gain is over what says something."""
+    rng = np.random.default_rng(4)
+    baskets = [(user, week, rng.choice(60, 3, replace=False).tolist()) for user in range(30) for week in range(12)]
+    frame = to_frame(
+        [
+            Event(f"{user}-{week}-{n}", f"u{user:02}", f"i{n}", "purchase", 1.0, START + week * WEEK, f"{user}-{week}")
+            for user, week, basket in baskets
+            for n in basket
+        ]
+    )
+    protocol = next_basket(frame, catalog(60))
+    table = build_item_table(CONFIG, catalog(60), event_arrays(frame, catalog(60)))
+    system = fit_ranker(QUICK, protocol, table, repeats, {})
+    groups = system.groups(protocol.test)
+    own = groups.matrix[:, RANKING_NAMES.index("ui_sessions")]
+    assert bool(own.any()) == repeats
+    report = ranking_report(system.ranker, groups, system.wanted(protocol.test), {}, 7, repeats)
+    assert set(report["models"]) == {*names, "tandem"}
+    assert report["gain"]["best_baseline"] in names
 
 
 def test_training_targets_are_not_older_than_the_first_view(real: Journey) -> None:
