@@ -95,7 +95,7 @@ def evaluate(
         return
     from models import release
 
-    keys = {"release": ("ranking", "tags", "sets", "attributes"), "cold-start": ("cold_start",)}
+    keys = {"release": ("ranking", "tags", "sets", "attributes", "without"), "cold-start": ("cold_start", "without")}
     if what not in keys:
         raise UsageError(f"there is no evaluation {what!r}; choose from ranking, tags, {', '.join(keys)}, parity")
     current, _ = release.read(Workspace(workspace).releases)
@@ -263,3 +263,5 @@ def show_metrics(metrics: Any) -> None:
             else:
                 table.add_row(key, "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
         console.print(table)
+    for part, why in (metrics.get("without") or {}).items():
+        console.print(f"no {part}: {why}", highlight=False)

@@ -35,6 +35,7 @@ class Mention:
 
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[.,;!?()\n/&]")
+_CLAUSES = re.compile(r"[,.;!?()\n]|\bbut\b|\bhowever\b", re.IGNORECASE)
 _BREAKS = frozenset(".;!?()\n")
 
 
@@ -53,6 +54,8 @@ _HEDGES = _words("less fewer rarely hardly seldom sometimes former formerly ex u
 _LIST_CUES = _words(
     "without avoid avoids avoiding hate hates dislike dislikes allergic allergy allergies intolerant intolerance"
 )
+# "Non-fiction" and "zero sugar" are what somebody wants.
+_RULES_OUT = (_NEGATORS | _LIST_CUES) - _words("non zero")
 _CARRIERS = _words(
     "a an any all the to of from for in it with as i we he she you they do does did be is am are have has having eat "
     "eats eating ate drink drinks drinking consume consumes consuming use uses using like likes want wants need needs "
@@ -79,6 +82,12 @@ def singular(word: str) -> str:
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     return word[:-2] if word.endswith(("oes", "ches", "shes", "sses", "xes")) else word[:-1]
+
+
+def asked_for(text: str) -> str:
+    """The text without the clauses that rule something out ("no horror", "allergic to nuts and milk"); may be empty."""
+    clauses = (clause.strip() for clause in _CLAUSES.split(text))
+    return ", ".join(clause for clause in clauses if clause and _RULES_OUT.isdisjoint(words(clause)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,9 +68,13 @@ class Proposals:
         return Proposals(**{column.name: getattr(self, column.name)[chosen] for column in fields(Proposals)})
 
 
+MIN_GROUPS: Final = 10
+"""Groups of examples (product types, people) that a guardrail is learned from at least."""
+
+
 def enough(examples: Examples) -> bool:
     """A guardrail needs right and wrong examples in several groups; without them there is none, and serving says so."""
-    return bool(len(np.unique(examples.group)) >= 10 and examples.right.any() and not examples.right.all())
+    return bool(len(np.unique(examples.group)) >= MIN_GROUPS and examples.right.any() and not examples.right.all())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,6 +30,7 @@ from models.ports import Embedder, LLMEngine
 from models.prompts import Prompt
 from models.tagging import LLMTags, read_choices
 from models.text import readable
+from training.acceptance import MIN_GROUPS, enough
 from training.llm import ask_all
 from training.materialize import EventArrays
 from training.metrics import bootstrap
@@ -207,6 +208,20 @@ async def build_examples(
     matrix = np.concatenate(matrices)
     facts["usual"] = coldstart.usual_values(matrix)
     return ColdExamples(matrix, np.concatenate(right), np.concatenate(group), np.concatenate(shown), facts)
+
+
+def lacking(examples: ColdExamples) -> str:
+    """Why no guardrail can be learned from these examples, "" where one can: see `enough`."""
+    if enough(examples):
+        return ""
+    people = len(np.unique(examples.group))
+    if people < MIN_GROUPS:
+        return (
+            f"it is learned from at least {MIN_GROUPS} people with {MIN_SESSIONS} sessions or more, who bought things "
+            f"after the time they are described at; there are {people}"
+        )
+    bought = "all" if examples.right.any() else "nothing"
+    return f"the {people} people it would be learned from later bought {bought} of what their words bring up"
 
 
 def fit(config: GuardrailConfig, examples: ColdExamples, facts: Mapping[str, Any]) -> Guardrail:

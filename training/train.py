@@ -123,7 +123,7 @@ def train(
     clock.lap("graph")
     facts = {"data_hash": catalog_config.data_hash, "graph": rules.version, "embedder": embedder.model_id}
     prompts = _prompts(workspace)
-    tag_guard, cold_guard, llm_id = asyncio.run(
+    tag_guard, cold_guard, without, llm_id = asyncio.run(
         _fit_guardrails(
             config,
             workspace,
@@ -187,6 +187,7 @@ def train(
         "cold_start": {**cold_guard.manifest["held_out"], "ordering": cold_guard.manifest["ordering"]}
         if cold_guard
         else None,
+        "without": {"cold-start guardrail": without} if without else {},
     }
     written = release.write(
         workspace.releases,
@@ -354,7 +355,8 @@ async def _fit_guardrails(
     facts: Mapping[str, Any],
     progress: Progress,
     open_llm: OpenLLM | None,
-) -> tuple[Guardrail | None, Guardrail | None, str | None]:
+) -> tuple[Guardrail | None, Guardrail | None, str, str | None]:
+    """The guardrails of tags and of the cold start, why there is none of the latter, and who answered as the LLM."""
     engine: LLMEngine | None = None
     if config.llm is not None and open_llm is not None:
         progress("loading the LLM", 0.0)
@@ -392,10 +394,10 @@ async def _fit_guardrails(
             progress,
         )
         progress("cold start: fitting", 0.0)
-        judged = enough(people)
-        ordering = cold.report(config.cold, people, catalog, config.seed) if judged else {}
-        cold_guard = cold.fit(config.cold, people, {**facts, "ordering": ordering}) if judged else None
-        return tag_guard, cold_guard, engine.model_id if engine else None
+        lacking = cold.lacking(people)
+        ordering = {} if lacking else cold.report(config.cold, people, catalog, config.seed)
+        cold_guard = None if lacking else cold.fit(config.cold, people, {**facts, "ordering": ordering})
+        return tag_guard, cold_guard, lacking, engine.model_id if engine else None
     finally:
         if engine is not None:
             await engine.aclose()

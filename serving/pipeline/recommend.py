@@ -14,6 +14,7 @@ from features.errors import StoreUnavailable
 from features.history import History
 from features.keys import place_key
 from features.transforms import Profile, assemble, summarize
+from graph.lexicon import asked_for
 from graph.ports import Proof
 from graph.wants import Person, labels_that_serve, read_person, serves_any
 from models import coldstart
@@ -51,6 +52,9 @@ async def recommend(services: Services, query: RecommendQuery, clock: RequestClo
     if query.profile_text.strip():
         if services.cold_judge is not None:
             return await _described_user(services, query, clock, now)
+        # What is ruled out is nearest to the words that rule it out: they must not be searched for.
+        if said := asked_for(query.profile_text):
+            return await _nearest_to_words(services, query, clock, now, said)
         clock.degrade(
             "guardrail", "the release has no cold-start guardrail; the answer is what is popular, under rules"
         )
@@ -84,8 +88,7 @@ async def _ranked(
         candidates = retrieve(profile, table, services.candidates, similar, repeats, query.new_only)
     with clock.stage("rules"):
         # Words of a known user change no ranking, but what they forbid is forbidden.
-        person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
-        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+        person, rules = _understood(services, query)
         not_again = forbidden(profile, repeats, query.new_only)
         candidates = _fill(services, rules, candidates, query.k, profile, not_again)
     clock.check("ranking")
@@ -124,24 +127,17 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
     judge = services.cold_judge
     assert judge is not None  # the caller chose this path because there is one
     with clock.stage("graph"):
-        person = read_person(services.graph, query.profile_text)
-        rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+        person, rules = _understood(services, query)
         wants = list(person.wants)
     with clock.stage("index"):
-        described = await asyncio.get_running_loop().run_in_executor(
-            services.workers, coldstart.describe, services.catalog, services.embedder, query.profile_text, wants
-        )
+        described = await _described(services, query.profile_text, wants)
     clock.check("the LLM")
     with clock.stage("llm"):
         prompt = services.prompts[COLD_TASK].of(query.user_id)
         llm, usage = await _ask_llm(services, query, prompt, described, rules, clock)
     clock.check("the guardrail")
     with clock.stage("rules"):
-        labels = labels_that_serve(
-            services.properties, services.demand.best_in_label, services.demand.label_users, wants
-        )
-        found = coldstart.candidates(services.catalog, services.demand, described, llm, labels)
-        found = _keep(found, rules.allowed(services, found.rows))
+        found = _proposed(services, rules, described, llm, wants)
         found = _with_popular(services, rules, found, query.k, now)
     with clock.stage("guardrail"):
         serves = serves_any(services.properties, found.rows, wants)
@@ -182,6 +178,74 @@ async def _described_user(services: Services, query: RecommendQuery, clock: Requ
             for place, at in enumerate(order.tolist())
         )
     return _reply(services, query, clock, items, "cold_words", person, rules, now, usage)
+
+
+async def _nearest_to_words(
+    services: Services, query: RecommendQuery, clock: RequestClock, now: int, said: str
+) -> Recommendation:
+    """Of a release without a guardrail: what index and graph propose, nearest to the words first, then what is popular.
+
+    No LLM is asked: nothing would judge what it says.
+    """
+    clock.degrade(
+        "guardrail", "the release has no cold-start guardrail; items nearest to the words come first, judged by nothing"
+    )
+    with clock.stage("graph"):
+        person, rules = _understood(services, query)
+        wants = list(person.wants)
+    with clock.stage("index"):
+        # Of the words alone: what the graph reads into them ("sweet") is near much that nobody named.
+        described = await _described(services, said, [])
+    clock.check("the rules")
+    with clock.stage("rules"):
+        found = _proposed(services, rules, described, None, wants)
+        found = _keep(found, found.by_index | found.by_graph)
+        found = _with_popular(services, rules, found, query.k, now)
+    with clock.stage("ordering"):
+        serves = serves_any(services.properties, found.rows, wants)
+        matrix = coldstart.evidence(services.catalog, services.demand, described, found.rows, None, serves)
+        likeness = matrix[:, coldstart.COLD_COLUMNS.index("text_similarity")].astype(np.float64)
+        near = found.by_index | found.by_graph
+        # Items of one text have one likeness, whatever the last bits of their products; then those more people bought.
+        users, place = services.demand.item_users[found.rows], np.arange(len(near))
+        order = np.lexsort((place, np.where(near, -users, 0), np.where(near, -likeness.round(5), 0), ~near))[: query.k]
+    with clock.stage("explanation"):
+        asked = [*wants, *query.require]
+        items = tuple(
+            _item(
+                services,
+                row,
+                float(likeness[at]),
+                _proposers(found, at),
+                "similarity" if near[at] else "retrieval",
+                (),
+                item_proofs(services, row, asked),
+            )
+            for at, row in zip(order.tolist(), found.rows[order].tolist())
+        )
+    return _reply(services, query, clock, items, "cold_nearest", person, rules, now)
+
+
+def _understood(services: Services, query: RecommendQuery) -> tuple[Person, Rules]:
+    """What the words mean, and the rules that follow from them and from the query."""
+    person = read_person(services.graph, query.profile_text) if query.profile_text.strip() else _NOBODY
+    rules = resolve(services, query.avoid, query.require, query.exclude_items, _avoidable(services, person))
+    return person, rules
+
+
+async def _described(services: Services, words: str, wants: list[str]) -> Described:
+    return await asyncio.get_running_loop().run_in_executor(
+        services.workers, coldstart.describe, services.catalog, services.embedder, words, wants
+    )
+
+
+def _proposed(
+    services: Services, rules: Rules, described: Described, llm: LLMTags | None, wants: list[str]
+) -> ColdCandidates:
+    """What LLM, graph and index propose, and what is popular, as far as the rules allow it."""
+    labels = labels_that_serve(services.properties, services.demand.best_in_label, services.demand.label_users, wants)
+    found = coldstart.candidates(services.catalog, services.demand, described, llm, labels)
+    return _keep(found, rules.allowed(services, found.rows))
 
 
 async def _explain(
@@ -318,6 +382,19 @@ def _item(
     )
 
 
+def _proposers(found: ColdCandidates, at: int) -> tuple[str, ...]:
+    sources = Source(0)
+    for source, mask in (
+        (Source.LLM, found.by_llm),
+        (Source.GRAPH, found.by_graph),
+        (Source.INDEX, found.by_index),
+        (Source.POPULAR, found.by_popularity),
+    ):
+        if mask[at]:
+            sources |= source
+    return source_names(int(sources))
+
+
 def _cold_item(
     services: Services,
     found: ColdCandidates,
@@ -330,22 +407,13 @@ def _cold_item(
 ) -> RecommendedItem:
     judge = services.cold_judge
     assert judge is not None
-    sources = Source(0)
-    for source, mask in (
-        (Source.LLM, found.by_llm),
-        (Source.GRAPH, found.by_graph),
-        (Source.INDEX, found.by_index),
-        (Source.POPULAR, found.by_popularity),
-    ):
-        if mask[at]:
-            sources |= source
     row = int(found.rows[at])
     logprob = float(evidence[coldstart.COLD_COLUMNS.index("llm_logprob")])
     return RecommendedItem(
         services.table.item_ids[row],
         services.table.titles[row],
         probability,
-        source_names(int(sources)),
+        _proposers(found, at),
         "guardrail",
         reasons,
         item_proofs(services, row, [*wants, *require]),

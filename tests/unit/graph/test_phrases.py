@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from graph.lexicon import asked_for
 from graph.ontology import load
 from graph.phrases import find_phrases
 from graph.ports import Fact
@@ -76,3 +77,19 @@ def test_what_is_avoided_is_proved_from_the_words() -> None:
 
 def test_an_ontology_without_phrases_finds_none() -> None:
     assert find_phrases("vegan", load("generic")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("garden gnome", "garden gnome"),
+        ("no horror, loves space operas", "loves space operas"),
+        ("nothing with nuts but dark chocolate.", "dark chocolate"),
+        ("allergic to nuts and milk; two adults", "two adults"),
+        ("I don\u2019t like clowns", ""),
+        ("Non-stick pan, used books, gluten free bread", "Non-stick pan, used books, gluten free bread"),
+        (" ,. ", ""),
+    ],
+)
+def test_what_words_ask_for_is_told_from_what_they_rule_out(text: str, asked: str) -> None:
+    assert asked_for(text) == asked

@@ -190,9 +190,10 @@ async def test_ten_thousand_random_requests_get_no_item_that_breaks_a_rule(
         assert not {item.item_id for item in answer.items}.intersection(excluded)
         paths[setup, answer.path] += 1
         judged += len(answer.items)
-    assert {path for _, path in paths} == {"known_user", "cold_words", "cold_popular"}
+    assert {path for _, path in paths} == {"known_user", "cold_words", "cold_nearest", "cold_popular"}
     assert min(sum(n for (name, _), n in paths.items() if name == setup) for setup in setups) > 1_000
     assert not {path for name, path in paths if name in ("guardrail down", "no guardrail")} & {"cold_words"}
+    assert {name for name, path in paths if path == "cold_nearest"} == {"no guardrail"}
     assert judged > 5 * REQUESTS, "nearly every request was answered with items"
     assert len(witness) > 500, "answers differ"
 

@@ -217,6 +217,16 @@ async def test_purchase_of_a_new_item_is_a_repeat_of_its_user(live: LiveServices
     assert sessions[0, RANKING_NAMES.index("ui_sessions")] == 2, "both purchases count, the early one too"
 
 
+async def test_words_find_a_new_item_in_a_release_without_a_guardrail(live: LiveServices) -> None:
+    """A shop too small to train one: nobody bought the item yet, so what is popular never shows it."""
+    gnome = CatalogItem("new-gnome", "Garden gnome", "A gnome of clay for the garden.", {})
+    live.upsert([gnome])
+    bare = replace(live.services, cold_judge=None)
+    for profile in ("garden gnome", "no clowns, two adults, garden gnome"):
+        assert ids(await ask(bare, profile=profile, k=3))[0] == "new-gnome"
+    assert "new-gnome" not in ids(await ask(bare, profile="garden gnome", exclude_items=("new-gnome",)))
+
+
 # --- under the same rules --------------------------------------------------------------------------------------------
 
 

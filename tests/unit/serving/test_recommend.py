@@ -263,11 +263,39 @@ async def test_facts_say_what_the_words_meant(services: Services) -> None:
     assert all(proof.premises for proof in answer.facts)
 
 
-async def test_release_without_a_cold_guardrail_says_so(services: Services) -> None:
-    answer = await ask(replace(services, cold_judge=None), profile="vegan family")
-    assert answer.path == "cold_popular"
+async def test_release_without_a_cold_guardrail_shows_what_is_nearest_and_says_that_nothing_judged_it(
+    services: Services,
+) -> None:
+    llm = FakeLLM(choosing(lambda offered: offered[:3]))
+    bare = replace(with_llm(services, llm.generate), cold_judge=None)
+    answer = await ask(bare, profile="vegan, coconut", explain=True)
+    assert answer.path == "cold_nearest"
     assert "no cold-start guardrail" in causes(answer)["guardrail"]
+    assert "judged by nothing" in causes(answer)["guardrail"]
+    assert len(answer.items) == 10
+    assert {item.decided_by for item in answer.items} == {"similarity"}
+    assert all(item.guardrail is None and not {"index", "graph"}.isdisjoint(item.sources) for item in answer.items)
+    likeness = [round(item.score, 5) for item in answer.items]
+    assert likeness == sorted(likeness, reverse=True)
+    assert "coconut" in answer.items[0].title.casefold()
+    rows = np.array([services.table.row_of(item) for item in ids(answer)])
+    assert not services.properties.violates(rows, ["animal_product"]).any(), "under the same rules"
+    assert not llm.requests, "nothing would judge what it says"
     assert answer.facts
+    assert (await ask(bare, profile="vegan, coconut", explain=True)).items == answer.items
+
+
+async def test_without_a_guardrail_what_is_popular_comes_behind_what_is_near(services: Services) -> None:
+    """Rules that leave little of what is near are filled up; words that only rule out ask for nothing."""
+    bare = replace(services, cold_judge=None)
+    answer = await ask(bare, profile="dark chocolate", k=100, require=("alcohol",))
+    behind = [item.decided_by for item in answer.items]
+    assert behind == sorted(behind, key=["similarity", "retrieval"].index)
+    assert "retrieval" in behind
+    assert len(set(ids(answer))) == len(answer.items) > 1
+    nothing_asked = await ask(bare, profile="no dairy, nothing with nuts")
+    assert nothing_asked.path == "cold_popular"
+    assert ids(nothing_asked) == ids(await ask(bare, avoid=("dairy", "nuts", "peanut")))
 
 
 async def test_reply_of_k_is_filled_for_a_described_user_too(services: Services) -> None:

@@ -13,7 +13,8 @@ from models.catalog import Catalog
 from models.index import create_index
 from tests.fakes import FakeEmbedder
 from tests.unit.features.shop import START, catalog, events_of, table_of, to_frame
-from training.cold import MIN_SESSIONS, Household, households
+from training.acceptance import enough
+from training.cold import MIN_SESSIONS, ColdExamples, Household, households, lacking
 from training.materialize import EventArrays, event_arrays
 
 ITEMS = catalog(12)
@@ -78,3 +79,27 @@ def test_demand_of_a_cut_has_the_statistics_of_the_days_before_it() -> None:
     for name in ("i_count_28d", "i_reorder"):
         assert before.statistic(name, cut).tobytes() == after.statistic(name, cut).tobytes()
         assert before.statistic(name, cut + 86_400).tobytes() != after.statistic(name, cut + 86_400).tobytes()
+
+
+def examples(people: int, right: tuple[bool, ...]) -> ColdExamples:
+    """As many candidates of each person as ``right`` says."""
+    group = np.repeat(np.arange(people), len(right))
+    return ColdExamples(
+        np.zeros((len(group), 1), np.float32), np.tile(right, people).astype(bool), group, np.zeros(len(group), int), {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("people", "right", "why"),
+    [
+        (0, (), "there are 0"),
+        (9, (True, False), "at least 10 people with 8 sessions"),
+        (12, (False, False), "later bought nothing of what"),
+        (12, (True, True), "later bought all of what"),
+        (10, (True, False), ""),
+    ],
+)
+def test_why_there_is_no_guardrail_is_said(people: int, right: tuple[bool, ...], why: str) -> None:
+    found = lacking(examples(people, right))
+    assert why in found
+    assert bool(found) == (not enough(examples(people, right)))

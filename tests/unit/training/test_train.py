@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cli.evaluate import show_metrics
 from features.errors import WorkspaceError
 from features.workspace import Workspace
 from tests.unit.features.shop import CONFIG, START, catalog, event, events_of, to_frame
@@ -51,3 +52,10 @@ def test_a_workspace_without_a_release_is_not_up_to_date(tmp_path: Path) -> None
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TrainConfig.model_validate(wrong)
+
+
+def test_what_a_release_lacks_is_printed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    show_metrics({"cold_start": None, "without": {"cold-start guardrail": "there are 3 people"}})
+    assert "no cold-start guardrail: there are 3 people" in capsys.readouterr().out
+    show_metrics({"cold_start": None, "without": {}})
+    assert not capsys.readouterr().out
