@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.daystates import DayStates
 from features.items import ItemTable
 from features.keys import item_keys
 from features.sqlitefile import SqliteFile
@@ -202,7 +203,7 @@ def with_changed(table: ItemTable, rows: npt.NDArray[np.int64], frame: pl.DataFr
     if np.array_equal(kind, table.repurchase.kind):
         return changed
     # Trends, and what was sold at a place, are sums over kinds: days the old table remembers are not this one's.
-    return replace(changed, repurchase=replace(table.repurchase, kind=kind), _days={}, _place_days={})
+    return replace(changed, repurchase=replace(table.repurchase, kind=kind), _days=DayStates(), _place_days=DayStates())
 
 
 def collides(table: ItemTable, item_id: str) -> str:

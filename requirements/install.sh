@@ -28,6 +28,10 @@ create_venv() {
         [[ $(sed -n 's/^VIRTUAL_ENV=//p' "$VENV/bin/activate" | tr -d "\"'" | head -n 1) == "$PWD/$VENV" ]]; then
         return
     fi
+    # --clear follows a link and would empty an environment that another checkout works with.
+    if [[ -L $VENV ]]; then
+        die "$VENV is a link to $(readlink -f "$VENV"), which is not this checkout's." "Remove the link: rm $VENV"
+    fi
     python=$(find_python)
     say "creating $VENV with $python"
     "$python" -m venv --clear "$VENV" || {

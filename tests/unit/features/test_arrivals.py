@@ -27,6 +27,7 @@ from features.arrivals import (
     unknown_attributes,
     with_changed,
 )
+from features.daystates import DayStates
 from features.errors import StoreUnavailable
 from features.events import history_of
 from features.items import ItemTable
@@ -277,14 +278,20 @@ def test_days_at_hand_are_those_of_the_changed_kinds() -> None:
     """What sold well, and where, moves with the item to its new kind; the table before it stays as it was."""
     table, _ = table_of(catalog(20), shopping())
     now = START + 12 * WEEK
-    trends, sold = table.kind_trends(now).copy(), table.prices(now).kinds.copy()
+
+    def sold_at(table: ItemTable) -> bytes:
+        here = table.here(now, place_key("north"))
+        assert here is not None
+        return here.kinds.tobytes()
+
+    trends, sold = table.kind_trends(now).copy(), sold_at(table)
     changed = with_changed(table, np.array([1]), table.frame[[1]].with_columns(category=pl.lit("c2")))
     assert changed.repurchase.kind[1] == table.repurchase.kind[2] != table.repurchase.kind[1]
-    computed = replace(changed, _days={}, _place_days={})
+    computed = replace(changed, _days=DayStates(), _place_days=DayStates())
     assert changed.kind_trends(now).tobytes() == computed.kind_trends(now).tobytes() != trends.tobytes()
-    assert changed.prices(now).kinds.tobytes() == computed.prices(now).kinds.tobytes() != sold.tobytes()
+    assert sold_at(changed) == sold_at(computed) != sold
     assert table.kind_trends(now).tobytes() == trends.tobytes()
-    assert table.prices(now).kinds.tobytes() == sold.tobytes()
+    assert sold_at(table) == sold
     retitled = with_changed(table, np.array([1]), table.frame[[1]].with_columns(title=pl.lit("Renamed")))
     assert retitled.statistics(now) is table.statistics(now), "nothing of a day depends on a title"
 
