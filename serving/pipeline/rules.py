@@ -20,6 +20,8 @@ from serving.services import Services
 
 AGE_RESTRICTED: Final = "age_restricted"
 """The name that avoids all that is sold to adults only, where the ontology says what is."""
+_NAMED: Final = 20
+"""Categories that an error names; large catalogs have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def resolve(
         require=tuple(required),
         require_labels=tuple(required_labels),
         excluded=np.array([row for row in rows if row >= 0], np.int64),
-        unknown_items=tuple(item_id for item_id, row in zip(exclude_items, rows) if row < 0),
+        unknown_items=tuple(dict.fromkeys(item_id for item_id, row in zip(exclude_items, rows) if row < 0)),
     )
 
 
@@ -109,9 +111,21 @@ def _resolve_names(services: Services, where: str, names: Sequence[str]) -> tupl
             found_labels.append(labels[plain])
         else:
             near = get_close_matches(_as_property(name), [*properties, *labels], n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"properties are {', '.join(sorted(properties))}"
+            hint = f"did you mean {', '.join(near)}?" if near else _known(sorted(properties), services.catalog.labels)
             raise InvalidRequest(f"{where}: nothing is known of {name!r}; {hint}")
     return found, found_labels
+
+
+def _known(properties: Sequence[str], labels: Sequence[str]) -> str:
+    """What there is to name instead."""
+    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    told = [
+        *([f"properties are {', '.join(properties)}"] if properties else []),
+        *([f"categories are {', '.join(labels[:_NAMED])}{more}"] if labels else []),
+    ]
+    return "; ".join(told) or (
+        "this catalog has neither properties nor categories to ask for: ingest it with --label-column or --ontology"
+    )
 
 
 def item_view(services: Services, row: int) -> dict[str, str | None]:

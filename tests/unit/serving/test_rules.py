@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import polars as pl
@@ -18,6 +19,7 @@ from models.text import product_view
 from serving.errors import InvalidRequest
 from serving.messages import Recommendation
 from serving.pipeline import record_events
+from serving.pipeline.rules import resolve
 from serving.services import Services
 from tests.fakes import FakeLLM
 from tests.unit.serving.asking import ask, choosing, with_llm
@@ -177,7 +179,7 @@ async def test_words_of_a_known_user_forbid_too(services: Services, households: 
 
 async def test_excluded_items_stay_out_and_unknown_ones_come_back(services: Services, households: list[str]) -> None:
     favourites = tuple(item.item_id for item in (await ask(services, households[0], k=20)).items)
-    answer = await ask(services, households[0], k=20, exclude_items=(*favourites, "no-such-item", ""))
+    answer = await ask(services, households[0], k=20, exclude_items=(*favourites, "no-such-item", "", "no-such-item"))
     assert not {item.item_id for item in answer.items} & set(favourites)
     assert answer.unknown_items == ("no-such-item", "")
 
@@ -189,7 +191,7 @@ async def test_excluded_items_stay_out_and_unknown_ones_come_back(services: Serv
         ("avoid", "alchohol", "alcohol"),
         ("require", "chese", "cheese"),
         ("avoid", "zzzzqqqq", "properties are alcohol"),
-        ("require", "", "properties are"),
+        ("require", "", r"properties are .*; categories are .* and \d+ more"),
     ],
 )
 @pytest.mark.parametrize("profile", ["", "vegan"])
@@ -205,6 +207,17 @@ async def test_constraint_nobody_knows_is_refused_with_a_close_match(
             require=(value,) if field == "require" else (),
         )
     assert f"constraints.{field}" in str(refused.value)
+
+
+async def test_where_there_is_nothing_to_ask_for_the_error_says_how_to_bring_it(services: Services) -> None:
+    """A shop of ids: an empty list of names would be no remedy."""
+    bare = replace(
+        services,
+        properties=replace(services.properties, names=()),
+        catalog=replace(services.catalog, labels=()),
+    )
+    with pytest.raises(InvalidRequest, match=r"'Horror'; this catalog has neither .* ingest it with --label-column"):
+        resolve(bare, ("Horror",), (), ())
 
 
 @pytest.mark.parametrize("name", ["dairy", " Dairy ", "DAIRY", "animal product", "Animal_Product", "cheese", "CHEESE"])
