@@ -56,13 +56,15 @@ class Candidates:
 
 
 def together_with(profile: Profile, table: ItemTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Co-purchase similarity of each row [n], summed over the items of the user's recent sessions; 0 for none."""
+    """Co-purchase similarity of each row [n], summed over the user's recent items; 0 for none. Where neighbours are of
+    users' lives it is a share of the highest that any item has, else it would only tell how much the user had."""
     near, scores, _ = selection.neighbourhood(profile.recent_rows(), table.neighbours, table.similarity)
     order = np.argsort(near)
     if not len(near):
         return np.zeros(len(rows))
     at = order[np.minimum(np.searchsorted(near, rows, sorter=order), len(near) - 1)]
-    return np.where(near[at] == rows, scores[at], 0.0)
+    found = np.where(near[at] == rows, scores[at], 0.0)
+    return _relative(found, float(scores.max())) if table.lives else found
 
 
 def retrieve(
@@ -82,7 +84,7 @@ def retrieve(
     """
     by_taste = table.lives and (new_only or not repeats)
     own, together_share = (0, _OWN + _TOGETHER) if by_taste else (_OWN, _TOGETHER)
-    rows, sources, together = selection.retrieve(
+    rows, sources, together, highest = selection.retrieve(
         profile.rows,
         profile.again,
         profile.recent_rows(),
@@ -95,7 +97,11 @@ def retrieve(
         _SOURCES,
         forbidden(profile, repeats, new_only),
     )
-    return Candidates(rows, sources, together)
+    return Candidates(rows, sources, _relative(together, highest) if table.lives else together)
+
+
+def _relative(scores: npt.NDArray[np.float64], highest: float) -> npt.NDArray[np.float64]:
+    return scores / highest if highest > 0 else scores
 
 
 def forbidden(profile: Profile, repeats: bool, new_only: bool) -> npt.NDArray[np.int64]:

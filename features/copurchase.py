@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from features.keys import distinct
 
+TOP = 24
+"""Neighbours an item."""
 MAX_SESSION = 100
 """Larger sessions say little about any pair and would dominate the cost: so many of their items are taken."""
 
@@ -15,7 +17,7 @@ def neighbours(
     session: npt.NDArray[np.int64],
     item: npt.NDArray[np.int64],
     items: int,
-    top: int = 24,
+    top: int = TOP,
     min_pairs: int = 3,
     time: npt.NDArray[np.int64] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:

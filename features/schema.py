@@ -59,7 +59,11 @@ _USER_ITEM = (
     Column("ui_habit", "(repeats + 3 item's factor) / (expected + 3); NaN if none"),
     Column("ui_moment", "share of the user's sessions like this moment (hour, weekend, gap, age) that had the item"),
     Column("ui_hour", "share of the user's sessions around this hour that had the item"),
-    Column("ui_copurchase", "co-purchase similarity summed over the user's recent items"),
+    Column(
+        "ui_copurchase",
+        "co-purchase similarity summed over the user's recent items; as a share of the highest where it is of users' "
+        "lives",
+    ),
 )
 _USER = (
     Column("u_sessions", "sessions of the user"),

@@ -157,7 +157,8 @@ def _take(rows, scores, source, share, chosen, proposed, count, limit, slots):
 
 @njit(cache=True, nogil=True)
 def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit, shares, sources, forbidden):
-    """Rows, sources and co-purchase scores of at most ``limit`` candidates; see `features.candidates.retrieve`.
+    """Rows, sources and co-purchase scores of at most ``limit`` candidates, and the highest such score near the user
+    (0 for none); see `features.candidates.retrieve`.
 
     ``own`` (-1 for items the catalog does not know) and ``again``: a Profile's. ``recent``: rows whose ``neighbours``
     count. ``shares``: how many may be own items, neighbours, similar ones. ``sources``: bits of these and popular ones.
@@ -199,4 +200,4 @@ def retrieve(own, again, recent, neighbours, similarity, similar, popular, limit
         entry = found[_slot_of(found, near, chosen[at])]
         if entry >= 0:
             together[at] = scores[entry]
-    return chosen[:count].copy(), proposed[:count].copy(), together
+    return chosen[:count].copy(), proposed[:count].copy(), together, scores.max() if len(scores) else 0.0

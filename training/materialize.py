@@ -40,6 +40,12 @@ MOST_GROUPS = 3_000
 """An attribute with more values (a manufacturer, a size) groups too little to tell substitutes from strangers."""
 
 
+MOST_NEIGHBOURS = 100
+"""Neighbours an item of a catalog where they are of users' lives; 24 say less of films, 200 no more."""
+MOST_STORED = 10_000_000
+"""Neighbours of all items together from which on each has fewer: 8 bytes each in every replica."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EventArrays:
     """All events in order of (user, time, session key), the order a History keeps.
@@ -178,7 +184,9 @@ def neighbours_before(
         chosen &= events.time < time
     user, session, row = events.user[chosen], events.session[chosen], events.row[chosen]
     if lives:
-        return copurchase.neighbours(user, row, items, time=events.time[chosen])
+        # All that somebody had says who is near, not a visit's few items: more of each one's neighbours tell something.
+        top = min(MOST_NEIGHBOURS, max(copurchase.TOP, MOST_STORED // max(1, items)))
+        return copurchase.neighbours(user, row, items, top, time=events.time[chosen])
     # Sessions of a user may overlap, so one may be several runs of events; runs are far fewer than events.
     new = (np.diff(user, prepend=-1) != 0) | (np.diff(session, prepend=0) != 0)
     _, of_run = np.unique(np.stack((user[new], session[new]), axis=1), axis=0, return_inverse=True)

@@ -1,6 +1,7 @@
-"""How a recommender is judged: which baskets it must predict, and from what. Two protocols, both without leaks.
+"""How a recommender is judged: what it must predict, and from what. Three protocols, all without leaks.
 
-Next basket: after Li et al., "A Next Basket Recommendation Reality Check", TOIS 2023. Temporal: everybody's next days
+Next basket: after Li et al., "A Next Basket Recommendation Reality Check", TOIS 2023. Next items: the same for what is
+had once (films, books), one item after another, many in one sitting or one in a month. Temporal: everybody's next days
 after one date, which is how a model fitted today is used tomorrow.
 """
 
@@ -25,6 +26,8 @@ DAY: Final = 86_400
 MIN_BASKETS: Final = 4
 """A household needs a target, a validation basket and at least two baskets of history."""
 TRAIN_BASKETS: Final = 10
+PARTS: Final = 10
+"""Parts of everything a user had, of one item at least: one tests, one validates, the earlier ones train."""
 LEAST_USUAL: Final = 0.1
 """Events of a window, as a share of the median window's, below which nothing is learned from it or judged by it."""
 BUCKETS: Final = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 25), (26, None))
@@ -210,6 +213,52 @@ def next_basket(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BAS
         else f"no user has {MIN_BASKETS} baskets (the most are {int(number.max(initial=0))}): there is none to predict",
     )
     return _with_facts(protocol)
+
+
+def next_items(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASKETS) -> Protocol:
+    """Each user's newest tenth (of one item at least) is the test target, the one before validates, earlier ones train.
+
+    For catalogs where nothing is had twice: there a session is an evening's accident, the one film of a week or the two
+    hundred ratings of a first visit, and half of the second kind of users have no other. ``frame`` as from
+    `load_events`; times are those of the events themselves, and no target begins between events of the same second (or
+    of the same day, where times have no more), for nobody knows their order. What has nothing before it is no target.
+    """
+    events = event_arrays(frame, items)
+    counts = counted(events)
+    likes = liked(events, counts)
+    known = np.flatnonzero(counts & (events.row >= 0))
+    of_user = np.bincount(events.user[known], minlength=len(events.users))
+    size = np.maximum(1, of_user // PARTS)
+    # Parts count back from a user's newest item; where several begin at the same moment they are one.
+    behind = np.cumsum(of_user)[events.user[known]] - np.arange(len(known))
+    begins = distinct(_moment(events, known[behind % size[events.user[known]] == 0]))
+    user = events.user[begins]
+    end = np.minimum(np.r_[begins[1:], len(events.user)][: len(begins)], events.starts[user + 1])
+    parts = Targets(user, events.time[begins], begins, end, events.place[begins])
+    parts = parts.take((begins > events.starts[user]) & _useful(events, likes, parts))
+    from_last = np.searchsorted(parts.user, parts.user, side="right") - 1 - np.arange(len(parts))
+    test = parts.take(from_last == 0)
+    protocol = Protocol(
+        name="next_items",
+        events=events,
+        items=len(items),
+        counts=counts,
+        likes=likes,
+        train=parts.take((from_last >= 2) & (from_last < 2 + train)),
+        valid=parts.take(from_last == 1),
+        test=test,
+        facts={},
+        reason=None if len(test) else "nobody took a known item after an earlier one: there is nothing to predict",
+    )
+    return _with_facts(protocol)
+
+
+def _moment(events: EventArrays, at: IntArray) -> IntArray:
+    """The first event of the same user at the time of each event [n]."""
+    new = (np.diff(events.user, prepend=-1) != 0) | (np.diff(events.time, prepend=-1) != 0)
+    started = np.flatnonzero(new)
+    found: IntArray = started[np.searchsorted(started, at, side="right") - 1]
+    return found
 
 
 def temporal(

@@ -51,7 +51,7 @@ from training.materialize import (
     load_events,
     write_features,
 )
-from training.protocols import Protocol, next_basket, temporal
+from training.protocols import Protocol, next_basket, next_items, temporal
 from training.ranking import in_time, some
 from training.values import learn_of
 
@@ -283,7 +283,7 @@ def _fit_ranker(
     frame: pl.DataFrame,
     progress: Progress,
 ) -> tuple[Tandem, dict[str, Any]]:
-    protocol = training_protocol(frame, items)
+    protocol = training_protocol(frame, items, repeats)
     facts = {"data_hash": catalog.data_hash, "split": dict(protocol.facts)}
     system = fit_ranker(config, protocol, table, repeats, facts, progress)
     test = in_time(some(protocol.test, config.test_sessions, config.seed + 2))
@@ -293,19 +293,21 @@ def _fit_ranker(
     return system, {**report, "discovery": system.ranker.manifest.get("discovery")}
 
 
-def training_protocol(frame: pl.DataFrame, items: pl.DataFrame) -> Protocol:
-    """The next basket where users come back often enough to have one; else what everybody has in a week.
+def training_protocol(frame: pl.DataFrame, items: pl.DataFrame, repeats: bool = True) -> Protocol:
+    """The next basket, or the next items where nothing is had twice, where users come back often enough to have one;
+    else what everybody has in a week.
 
     Raises WorkspaceError where the data allows neither.
     """
-    protocol = next_basket(frame, items)
+    protocol = (next_basket if repeats else next_items)(frame, items)
     if len(protocol.train) >= LEAST_TARGETS and len(protocol.valid):
         return protocol
     weekly = temporal(frame, items)
     if len(weekly.train) and len(weekly.valid):
         return weekly
     raise WorkspaceError(
-        f"there is too little to learn a ranking from: {len(protocol.train)} baskets with a history, and "
+        f"there is too little to learn a ranking from: {len(protocol.train)} "
+        f"{'baskets' if repeats else 'parts of what users had'} with a history, and "
         f"{len(weekly.train)} weeks of users before the last two. Ingest more interactions, over some weeks"
     )
 

@@ -86,6 +86,8 @@ def _head(result: Mapping[str, Any]) -> str:
 _ABOUT: Final = {
     "next_basket": "Each user's last basket is predicted from all before it; other users' events count only up to that "
     "moment. The basket before it chose the parameters.",
+    "next_items": "The newest tenth of what each user had is predicted from all before it; other users' events count "
+    "only up to the moment it began. The tenth before it chose the parameters. What is had once is no basket.",
     "temporal": "What everybody gets in the days after one date, from what came before that date.",
 }
 

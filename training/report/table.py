@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +15,7 @@ from training.report.build import SYSTEM
 
 COLUMNS: Final = ("recall@10", "ndcg@10", "phr@10", "recall@20", "ndcg@20", "phr@20")
 SPLITS: Final = ("ndcg@10/repeat", "ndcg@10/explore")
-TITLES: Final = {"next_basket": "Next basket", "temporal": "Temporal split"}
+TITLES: Final = {"next_basket": "Next basket", "next_items": "Next items", "temporal": "Temporal split"}
 
 
 def render(result: Mapping[str, Any]) -> RenderableType:
@@ -142,7 +144,9 @@ def _beyond(found: Mapping[str, Mapping[str, float | None]]) -> Table:
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
+    """Narrow enough for 80 columns, where numbers would else be cut off: headings of metrics take a line a part."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+        heading = re.sub(r"(?<=[a-z])(@\d+)(/|$)", r"\n\1\n", column).strip()
+        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=True)
     return table

@@ -92,6 +92,22 @@ def test_where_neighbours_are_of_users_they_fill_the_place_of_own_items() -> Non
     assert to_taste(lived, repeats=False) > max(5, to_taste(TABLE, repeats=False))
 
 
+@given(histories(N - 2), st.booleans())
+def test_of_lives_the_score_is_a_share_of_the_highest_and_the_same_for_rows_from_elsewhere(
+    events: list[Event], repeats: bool
+) -> None:
+    """Sums grow with what the user had: a newcomer's best would look like a veteran's worst."""
+    lived = replace(TABLE, lives=True)
+    profile = summarize(history_of(events), lived, NOW)
+    every = together_with(profile, lived, np.arange(N))
+    assert every.max() in (0.0, 1.0)
+    summed = together_with(profile, TABLE, np.arange(N))
+    if len(profile.recent_rows()) == len(replace(profile, lives=False).recent_rows()):
+        assert np.argsort(-every, kind="stable").tolist() == np.argsort(-summed, kind="stable").tolist()
+    found = retrieve(profile, lived, 20, repeats=repeats)
+    assert found.copurchase.tobytes() == every[found.rows].tobytes()
+
+
 @given(histories(N - 2))
 def test_each_candidate_names_the_sources_that_proposed_it(events: list[Event]) -> None:
     limit = 20

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from features.candidates import retrieve
+from features.copurchase import TOP
 from features.events import SqliteEventLog, history_of
 from features.history import History
 from features.items import ItemTable
@@ -147,6 +148,23 @@ def test_neighbours_come_from_purchases_where_there_are_any() -> None:
     assert [row[row >= 0].tolist() for row in seen] == [[1, 2], [0, 2], [0, 1]]
     early, _ = neighbours_before(event_arrays(to_frame(baskets), catalog(3)), 3, START + 2, lives=False)
     assert (early == -1).all()
+
+
+def test_of_lives_each_item_has_more_neighbours_as_long_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    films = 60
+    events = [
+        Event(f"{user}{n}", user, f"i{n}", "purchase", 1.0, START + n, f"{user}{n}")
+        for user in ("u", "v", "w")
+        for n in range(films)
+    ]
+    arrays = event_arrays(to_frame(events), catalog(films))
+    near = [(rows >= 0).sum(axis=1).max() for rows, _ in (neighbours_before(arrays, films, None, lives=True),)]
+    assert near == [films - 1]
+    monkeypatch.setattr("training.materialize.MOST_STORED", 30 * films)
+    assert neighbours_before(arrays, films, None, lives=True)[0].shape == (films, 30)
+    monkeypatch.setattr("training.materialize.MOST_STORED", 10 * films)
+    assert neighbours_before(arrays, films, None, lives=True)[0].shape == (films, TOP)
+    assert neighbours_before(arrays, films, None, lives=False)[0].shape == (films, TOP)
 
 
 def future(real: Journey, user: int, time: int, place: str) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from training.protocols import (
     ItemSets,
     Protocol,
     next_basket,
+    next_items,
     normalise,
     ranges,
     temporal,
@@ -93,7 +94,8 @@ def test_no_target_sees_its_own_basket_or_a_later_one(several: list[list[Event]]
     ]
     if not events:
         return
-    for protocol in (next_basket(to_frame(events), ITEMS), temporal(to_frame(events), ITEMS)):
+    for make in (next_basket, next_items, temporal):
+        protocol = make(to_frame(events), ITEMS)
         for targets in (protocol.train, protocol.valid, protocol.test):
             for number in range(len(targets)):
                 start, end = int(targets.start[number]), int(targets.end[number])
@@ -105,6 +107,41 @@ def test_no_target_sees_its_own_basket_or_a_later_one(several: list[list[Event]]
                 assert protocol.wanted(targets, number).tolist() == protocol.wanted_sets(targets).of(number).tolist()
                 # What the times alone leave is what the range says.
                 assert len(history_of(protocol, targets, number)) == start - first
+
+
+def test_of_every_life_the_newest_tenth_is_tested_the_one_before_validates_and_earlier_ones_train() -> None:
+    """Also of who came once: a film lover rates two hundred in one sitting."""
+    films = catalog(40)
+    sitting = [event(n, f"i{n}", START + n * 60, "once") for n in range(40)]
+    protocol = next_items(to_frame(sitting), films)
+    assert protocol.wanted(protocol.test, 0).tolist() == [36, 37, 38, 39]
+    assert history_of(protocol, protocol.test, 0) == list(range(36))
+    assert protocol.wanted(protocol.valid, 0).tolist() == [32, 33, 34, 35]
+    train = [protocol.wanted(protocol.train, number)[0] for number in range(len(protocol.train))]
+    assert sorted(train) == [4, 8, 12, 16, 20, 24, 28], "the first four had nothing before them"
+    assert len(next_items(to_frame(sitting), films, train=2).train) == 2
+    assert protocol.test.time.tolist() == [START + 36 * 60]
+
+
+def test_next_items_of_a_short_life_are_single_ones_and_the_first_is_none() -> None:
+    events = events_of("u", ["i0", "i1", "i2"]) + events_of("v", ["i5"])
+    protocol = next_items(to_frame(events), ITEMS)
+    assert protocol.wanted_sets(protocol.test).rows.tolist() == [2]
+    assert protocol.wanted_sets(protocol.valid).rows.tolist() == [1]
+    assert not len(protocol.train)
+    assert next_items(to_frame(events_of("v", ["i5"])), ITEMS).reason is not None
+
+
+def test_next_items_never_begin_between_events_whose_order_nobody_knows() -> None:
+    """By the day: two of a day are wanted together, and a life of one day has no target."""
+    days = [event(n, f"i{n}", START + n // 2 * DAY, f"s{n // 2}") for n in range(8)]
+    protocol = next_items(to_frame(days), ITEMS)
+    assert protocol.wanted(protocol.test, 0).tolist() == [6, 7]
+    assert history_of(protocol, protocol.test, 0) == list(range(6))
+    assert protocol.wanted_sets(protocol.valid).rows.tolist() == [4, 5]
+    assert protocol.wanted_sets(protocol.train).rows.tolist() == [2, 3]
+    one_day = [event(n, f"i{n}", START, "s") for n in range(8)]
+    assert not len(next_items(to_frame(one_day), ITEMS).test)
 
 
 @given(histories())

@@ -308,11 +308,19 @@ def test_page_is_whole_and_fetches_nothing(result: dict[str, Any]) -> None:
     assert f"{result['models']['tandem']['ndcg@10']:.4f}" in text
 
 
-def printed(result: Mapping[str, Any]) -> str:
-    console = Console(file=StringIO(), width=200)
+def printed(result: Mapping[str, Any], width: int = 200) -> str:
+    console = Console(file=StringIO(), width=width)
     with console.capture() as capture:
         console.print(table.render(result))
     return capture.get()
+
+
+def test_no_number_is_cut_off_on_a_terminal_of_80_columns_or_in_a_file(result: dict[str, Any]) -> None:
+    text = printed(result, 80)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for values in result["models"].values():
+        assert f"{values['phr@20']:.4f}" in text
 
 
 def test_table_shows_every_model_and_the_gain(result: dict[str, Any]) -> None:
@@ -365,6 +373,7 @@ def test_catalog_without_repeats_categories_or_attributes(tmp_path: Path) -> Non
     shop = workspace_of(tmp_path / "films", items, to_frame(shopping(40, 5)), users, None)
     result = evaluate_ranking(shop, Oracle, repeats=False, tuning_targets=20)
     json.dumps(result, allow_nan=False)
+    assert list(result["protocols"]) == ["next_items", "temporal"]
     assert "gp-topfreq" not in result["models"]
     assert all(values["ndcg@10/repeat"] is None for values in result["models"].values())
     assert all(values["ndcg@10"] == values["ndcg@10/explore"] for values in result["models"].values())

@@ -29,6 +29,22 @@ def test_who_comes_back_often_is_learned_by_the_next_basket(users: int, name: st
     assert len(protocol.valid)
 
 
+def test_where_nothing_is_had_twice_those_who_come_once_teach_too() -> None:
+    """All they had in one sitting: the next basket would know none of them."""
+    events = [
+        event(n, f"i{n}", START + user * DAY + n * 60, f"s{user}", kind="rating", user=f"u{user}")
+        for user in range(LEAST_TARGETS // 6 + 1)
+        for n in range(9)
+    ]
+    protocol = training_protocol(to_frame(events), ITEMS, repeats=False)
+    assert protocol.name == "next_items"
+    assert len(protocol.valid) == len(protocol.test) == LEAST_TARGETS // 6 + 1
+    with pytest.raises(WorkspaceError, match="0 baskets with a history"):
+        training_protocol(to_frame(events[:9]), ITEMS)
+    with pytest.raises(WorkspaceError, match="6 parts of what users had with a history"):
+        training_protocol(to_frame(events[:9]), ITEMS, repeats=False)
+
+
 def test_who_comes_once_is_learned_by_the_week() -> None:
     events = [event(n, f"i{n % 5}", START + n * DAY // 2, f"s{n}", user=f"u{n}") for n in range(80)]
     protocol = training_protocol(to_frame(events), ITEMS)
