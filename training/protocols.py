@@ -18,7 +18,7 @@ import polars as pl
 from features.keys import NOWHERE, distinct
 from training.materialize import EventArrays, event_arrays
 from training.ranking import Targets
-from training.signals import counted, liked
+from training.signals import REPEATS_FROM, counted, liked, measure_repeats
 
 IntArray = npt.NDArray[np.int64]
 
@@ -251,6 +251,16 @@ def next_items(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASK
         reason=None if len(test) else "nobody took a known item after an earlier one: there is nothing to predict",
     )
     return _with_facts(protocol)
+
+
+def next_wish(frame: pl.DataFrame, items: pl.DataFrame, repeats: bool) -> Protocol:
+    """`next_items` of data in which nothing is had twice, else `next_basket`: also where settings want no ``repeats``
+    of groceries, whose baskets stay baskets."""
+    if not repeats:
+        protocol = next_items(frame, items)
+        if measure_repeats(protocol.events, protocol.counts) < REPEATS_FROM:
+            return protocol
+    return next_basket(frame, items)
 
 
 def _moment(events: EventArrays, at: IntArray) -> IntArray:

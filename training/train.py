@@ -51,7 +51,7 @@ from training.materialize import (
     load_events,
     write_features,
 )
-from training.protocols import Protocol, next_basket, next_items, temporal
+from training.protocols import Protocol, next_wish, temporal
 from training.ranking import in_time, some
 from training.values import learn_of
 
@@ -299,7 +299,7 @@ def training_protocol(frame: pl.DataFrame, items: pl.DataFrame, repeats: bool = 
 
     Raises WorkspaceError where the data allows neither.
     """
-    protocol = (next_basket if repeats else next_items)(frame, items)
+    protocol = next_wish(frame, items, repeats)
     if len(protocol.train) >= LEAST_TARGETS and len(protocol.valid):
         return protocol
     weekly = temporal(frame, items)
@@ -307,7 +307,7 @@ def training_protocol(frame: pl.DataFrame, items: pl.DataFrame, repeats: bool = 
         return weekly
     raise WorkspaceError(
         f"there is too little to learn a ranking from: {len(protocol.train)} "
-        f"{'baskets' if repeats else 'parts of what users had'} with a history, and "
+        f"{'baskets' if protocol.name == 'next_basket' else 'parts of what users had'} with a history, and "
         f"{len(weekly.train)} weeks of users before the last two. Ingest more interactions, over some weeks"
     )
 

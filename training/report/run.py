@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from typing import Protocol as Port
@@ -21,7 +22,7 @@ from training.baselines.base import Baskets, Recommender
 from training.baselines.tune import TUNING_TARGETS, Tuned, baselines_for, tune
 from training.materialize import Progress, load_events
 from training.metrics import Interval, all_metrics, bootstrap, means
-from training.protocols import IntArray, ItemSets, Protocol, next_basket, next_items, temporal, truncated
+from training.protocols import IntArray, ItemSets, Protocol, next_wish, temporal, truncated
 from training.ranking import Targets
 from training.report.build import (
     GAINS,
@@ -87,7 +88,7 @@ def evaluate_ranking(
     place: dict[str, Any] = {}
     main: System | None = None
     fitted: dict[str, dict[str, dict[str, Any]]] = {}
-    for make in (next_basket if repeats else next_items, temporal):
+    for make in (partial(next_wish, repeats=repeats), temporal):
         protocol = make(frame, items)
         if protocol.reason is not None:
             skipped[protocol.name] = protocol.reason

@@ -19,6 +19,7 @@ from training.protocols import (
     Protocol,
     next_basket,
     next_items,
+    next_wish,
     normalise,
     ranges,
     temporal,
@@ -142,6 +143,13 @@ def test_next_items_never_begin_between_events_whose_order_nobody_knows() -> Non
     assert protocol.wanted_sets(protocol.train).rows.tolist() == [2, 3]
     one_day = [event(n, f"i{n}", START, "s") for n in range(8)]
     assert not len(next_items(to_frame(one_day), ITEMS).test)
+
+
+def test_groceries_are_asked_for_baskets_also_where_nothing_is_to_be_shown_again() -> None:
+    weekly = to_frame(events_of("u", ["i0", "i1", "i0", "i1", "i0", "i1"]))
+    films = to_frame(events_of("u", ["i0", "i1", "i2", "i3", "i4", "i5"]))
+    assert [next_wish(weekly, ITEMS, repeats).name for repeats in (True, False)] == ["next_basket"] * 2
+    assert [next_wish(films, ITEMS, repeats).name for repeats in (True, False)] == ["next_basket", "next_items"]
 
 
 @given(histories())

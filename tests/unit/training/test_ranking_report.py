@@ -370,7 +370,8 @@ def test_catalog_without_repeats_categories_or_attributes(tmp_path: Path) -> Non
     """Films: what was had is neither wanted nor shown by baselines; slices are empty, and nothing breaks."""
     users = pl.DataFrame({"user_id": pl.Series([], dtype=pl.String)})
     items = catalog(N).drop("category", "brand")
-    shop = workspace_of(tmp_path / "films", items, to_frame(shopping(40, 5)), users, None)
+    once = to_frame(shopping(40, 5)).unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    shop = workspace_of(tmp_path / "films", items, once, users, None)
     result = evaluate_ranking(shop, Oracle, repeats=False, tuning_targets=20)
     json.dumps(result, allow_nan=False)
     assert list(result["protocols"]) == ["next_items", "temporal"]
