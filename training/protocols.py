@@ -222,6 +222,8 @@ def next_items(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASK
     hundred ratings of a first visit, and half of the second kind of users have no other. ``frame`` as from
     `load_events`; times are those of the events themselves, and no target begins between events of the same second (or
     of the same day, where times have no more), for nobody knows their order. What has nothing before it is no target.
+    Views and carts that lead to what is wanted belong to the target: from a cart of a second ago anybody tells what
+    is bought, and nobody needs it recommended.
     """
     events = event_arrays(frame, items)
     counts = counted(events)
@@ -231,7 +233,7 @@ def next_items(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASK
     size = np.maximum(1, of_user // PARTS)
     # Parts count back from a user's newest item; where several begin at the same moment they are one.
     behind = np.cumsum(of_user)[events.user[known]] - np.arange(len(known))
-    begins = distinct(_moment(events, known[behind % size[events.user[known]] == 0]))
+    begins = distinct(_led_to(events, known, _moment(events, known[behind % size[events.user[known]] == 0])))
     user = events.user[begins]
     end = np.minimum(np.r_[begins[1:], len(events.user)][: len(begins)], events.starts[user + 1])
     parts = Targets(user, events.time[begins], begins, end, events.place[begins])
@@ -268,6 +270,22 @@ def _moment(events: EventArrays, at: IntArray) -> IntArray:
     new = (np.diff(events.user, prepend=-1) != 0) | (np.diff(events.time, prepend=-1) != 0)
     started = np.flatnonzero(new)
     found: IntArray = started[np.searchsorted(started, at, side="right") - 1]
+    return found
+
+
+def _led_to(events: EventArrays, known: IntArray, at: IntArray) -> IntArray:
+    """Where the session of each event [n] begins, or where it goes on after the item had before it in that session.
+
+    ``known`` [m]: the events that make a known item had, ascending; ``at`` are first events of their times, as from
+    `_moment`, and so are those returned.
+    """
+    visit = np.flatnonzero((np.diff(events.user, prepend=-1) != 0) | (np.diff(events.session, prepend=0) != 0))
+    before = np.searchsorted(known, at)
+    after_last = np.where(before > 0, np.append(known, -1)[before - 1] + 1, 0)
+    earliest = np.maximum(visit[np.searchsorted(visit, at, side="right") - 1], after_last)
+    # Not back to the time of the item before: nobody knows the order of the events of one second.
+    started = np.flatnonzero((np.diff(events.user, prepend=-1) != 0) | (np.diff(events.time, prepend=-1) != 0))
+    found: IntArray = started[np.searchsorted(started, earliest)]
     return found
 
 

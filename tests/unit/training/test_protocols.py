@@ -152,6 +152,33 @@ def test_groceries_are_asked_for_baskets_also_where_nothing_is_to_be_shown_again
     assert [next_wish(films, ITEMS, repeats).name for repeats in (True, False)] == ["next_basket", "next_items"]
 
 
+def test_views_and_carts_that_lead_to_a_purchase_are_no_history_of_its_target() -> None:
+    """Else all there is to learn is that people buy what they put into the cart a second ago."""
+    before = [event(0, "i0", START, "first")]
+    led_to = [event(n, "i1", START + DAY + n, "s", kind) for n, kind in ((1, "view"), (2, "cart"))]
+    looked = [event(5, "i3", START + DAY + 5, "s", "view")]
+    bought = [event(3, "i1", START + DAY + 3, "s"), event(6, "i2", START + DAY + 6, "s")]
+    protocol = next_items(to_frame(before + led_to + looked + bought), ITEMS)
+    assert protocol.wanted(protocol.valid, 0).tolist() == [1]
+    assert history_of(protocol, protocol.valid, 0) == [0], "not what was looked at in the same session"
+    assert protocol.wanted(protocol.test, 0).tolist() == [2]
+    assert history_of(protocol, protocol.test, 0) == [0, 1, 1, 1], "what was bought before, and what led there"
+    same_second = [event(4, "i2", START + DAY + 3, "s", "view")]
+    protocol = next_items(to_frame(before + led_to + same_second + looked + bought), ITEMS)
+    assert sorted(history_of(protocol, protocol.test, 0)) == [0, 1, 1, 1, 2], "never between events of the same second"
+
+
+def test_views_of_another_visit_are_history() -> None:
+    visits = [
+        event(0, "i0", START, "first"),
+        event(1, "i1", START + DAY, "second", "view"),
+        event(2, "i1", START + 2 * DAY, "third"),
+    ]
+    protocol = next_items(to_frame(visits), ITEMS)
+    assert protocol.wanted(protocol.test, 0).tolist() == [1]
+    assert history_of(protocol, protocol.test, 0) == [0, 1]
+
+
 @given(histories())
 def test_planted_later_events_change_no_earlier_target(events: list[Event]) -> None:
     """Whatever a household does after its last basket, the targets before stay as they were."""
