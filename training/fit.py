@@ -54,6 +54,10 @@ PLACE_HIDDEN: Final = 0.2
 """Share of the training targets whose place is not told."""
 SHORTENED: Final = 0.2
 """Further training targets with their histories cut short, as a share: the ranker must know new users as well."""
+SHORTENED_LIVES: Final = 10_000
+"""At most so many where nothing is had twice, each target once and half of them without any history: targets are few
+there and newcomers many, and what a short history is wanted for is not habits but, as of a long one, the new."""
+EMPTY_LIVES: Final = 0.5
 SEARCH_TARGETS: Final = 5_000
 """Targets on which parameters are compared before the chosen ones are fitted on all."""
 SEARCH_TREES: Final = 40
@@ -214,7 +218,7 @@ def fit_ranker(
         protocol.events,
         np.concatenate((protocol.train.time, protocol.valid.time, protocol.test.time)),
     )
-    targets, since, validates = _targets(config, protocol, views)
+    targets, since, validates = _targets(config, protocol, views, repeats)
     asked = {"train": int((~validates).sum()), "valid": int(validates.sum())}
     new = _new_candidates(config, protocol, targets, since, validates) if repeats else None
     every = _groups(protocol, views, targets, since, repeats, lambda done: progress("ranker: features", done), new)
@@ -375,10 +379,10 @@ def _few(validates: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _targets(
-    config: TrainConfig, protocol: Protocol, views: Views
+    config: TrainConfig, protocol: Protocol, views: Views, repeats: bool
 ) -> tuple[Targets, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Training and validation targets by time, the first event each may see, and which validate."""
-    train, train_since = _training_targets(config, protocol, views)
+    train, train_since = _training_targets(config, protocol, views, repeats)
     valid = some(protocol.valid, config.valid_sessions, config.seed + 1)
     targets = _together(train, valid)
     since = np.concatenate((train_since, protocol.since(valid)))
@@ -390,7 +394,9 @@ def _together(one: Targets, other: Targets) -> Targets:
     return Targets(*(np.concatenate(both) for both in zip(one.columns, other.columns)))
 
 
-def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> tuple[Targets, npt.NDArray[np.int64]]:
+def _training_targets(
+    config: TrainConfig, protocol: Protocol, views: Views, repeats: bool
+) -> tuple[Targets, npt.NDArray[np.int64]]:
     """Targets with whole histories, then some with shortened ones; and the first event each may see."""
     known = protocol.train
     if views.times:
@@ -398,8 +404,10 @@ def _training_targets(config: TrainConfig, protocol: Protocol, views: Views) -> 
         late = known.time >= views.times[0]
         known = known.take(late) if late.any() else known
     whole = some(known, config.train_sessions, config.seed)
-    short = some(known, int(len(whole) * SHORTENED), config.seed + 3)
-    since = np.concatenate((protocol.since(whole), truncated_at_random(protocol, short, config.seed)))
+    asked = int(len(whole) * SHORTENED)
+    short = some(known, asked if repeats else max(asked, min(len(whole), SHORTENED_LIVES)), config.seed + 3)
+    cut = truncated_at_random(protocol, short, config.seed, 0.0 if repeats else EMPTY_LIVES)
+    since = np.concatenate((protocol.since(whole), cut))
     targets = _together(whole, short)
     # Requests need not tell a place: the ranker must have seen some that do not.
     hidden = np.random.default_rng(config.seed + 5).random(len(targets)) < PLACE_HIDDEN

@@ -378,16 +378,18 @@ def truncated(protocol: Protocol, targets: Targets, seed: int, least: int = 30) 
     return buckets
 
 
-def truncated_at_random(protocol: Protocol, targets: Targets, seed: int) -> IntArray:
+def truncated_at_random(protocol: Protocol, targets: Targets, seed: int, empty: float = 0.0) -> IntArray:
     """The first event each target may see [n] with its history cut to a length drawn from BUCKETS' bounded ones.
 
-    Buckets are equally likely, lengths within one too; a history shorter than its draw stays whole.
+    Buckets are equally likely, lengths within one too; a history shorter than its draw stays whole. A share ``empty``
+    of the targets has no history, whatever was drawn.
     """
     own = _sessions(protocol.events)
     rng = np.random.default_rng(seed)
     bounded = np.array([(low, high) for low, high in BUCKETS if high is not None])
     low, high = bounded[rng.integers(0, len(bounded), len(targets))].T
     length = rng.integers(low, high + 1)
+    length[rng.random(len(targets)) < empty] = 0
     first = np.searchsorted(own.start, protocol.since(targets))
     at = np.searchsorted(own.start, targets.start)
     kept = np.maximum(first, at - length)

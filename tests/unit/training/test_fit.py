@@ -20,7 +20,7 @@ from features.history import History
 from features.itemtags import PUBLISHED
 from features.keys import NOWHERE, place_key
 from features.ports import Event
-from features.schema import RANKING_NAMES, schema_hash
+from features.schema import RANKING_NAMES, TAG_COLUMNS, schema_hash
 from features.transforms import assemble, summarize
 from models import ranker
 from models.blend import Blend
@@ -54,7 +54,7 @@ from training.fit import (
 )
 from training.materialize import build_item_table, event_arrays, training_view
 from training.metrics import bootstrap, per_target
-from training.protocols import BUCKETS, Protocol, next_basket, temporal, truncated_at_random
+from training.protocols import BUCKETS, Protocol, next_basket, next_items, temporal, truncated_at_random
 from training.ranking import CANDIDATES, Groups, Targets, best_rows, build_groups, in_time, some
 
 PROTOCOLS: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Protocol]] = {
@@ -275,7 +275,8 @@ def test_the_ranker_says_what_it_was_fitted_on(fitted: Tandem) -> None:
     assert manifest["protocol"] == fitted.protocol.name
     assert manifest["data_hash"] == "x"
     assert manifest["repeats"] is fitted.repeats
-    assert manifest["targets"] == {"train": 40 + int(40 * SHORTENED), "valid": min(20, len(fitted.protocol.valid))}
+    short = int(40 * SHORTENED) if fitted.repeats else 40
+    assert manifest["targets"] == {"train": 40 + short, "valid": min(20, len(fitted.protocol.valid))}
     assert fitted.parameters["trees"] == 8
     assert set(fitted.importance) <= set(RANKING_NAMES)
 
@@ -445,6 +446,27 @@ def test_shortened_histories_have_all_lengths_of_the_buckets() -> None:
     for low, high in BUCKETS[:-1]:
         share = float(((lengths >= low) & (lengths <= (high or 0))).mean())
         assert abs(share - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(lengths))
+    emptied = protocol.train.start - truncated_at_random(protocol, protocol.train, 5, empty=0.5)
+    assert set(emptied[emptied != lengths].tolist()) == {0}, "the other lengths stay as they were drawn"
+    share = float((emptied == 0).mean())
+    assert abs(share - 0.6) < 4 * np.sqrt(0.6 * 0.4 / len(lengths))
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_where_nothing_is_had_twice_every_target_teaches_shortened_as_well(repeats: bool) -> None:
+    """Half of those without any history: newcomers' lists are few habits and many targets short."""
+    events = [
+        e for user in range(30) for e in events_of(f"u{user:02}", [f"i{n % 60}" for n in range(30)], START + user)
+    ]
+    protocol = next_items(to_frame(events), catalog(60))
+    nothing = build_item_table(CONFIG, catalog(60), protocol.events)
+    targets, since = _training_targets(TrainConfig(llm=None), protocol, Views([], [], nothing), repeats)
+    whole = since == protocol.since(targets)
+    empty = since == targets.start
+    assert len(targets) == len(protocol.train) * (1.2 if repeats else 2)
+    if not repeats:
+        assert 0.25 <= empty.mean() <= 0.35, "half of half, and what buckets draw empty"
+        assert whole.mean() >= 0.5
 
 
 def regular_shoppers(users: int = 40, weeks: int = 30, seed: int = 9) -> list[Event]:
@@ -578,14 +600,15 @@ def test_published_tags_that_predict_are_kept_and_what_they_gain_is_said(tmp_pat
 
 
 def test_published_tags_that_say_nothing_are_not_used(tmp_path: Path) -> None:
+    """That the ranker may use tags at all is what the test above shows."""
     shuffled = np.random.default_rng(4).permutation(180) // 30
     system = fitted_with_tags(tmp_path, [f"tag {tag}" for tag in shuffled])
     assert system.tags is not None
-    gain, tagged, plain = system.tags
+    gain, _, plain = system.tags
     assert plain is system
     assert gain.low <= 0
-    assert tagged.importance["t_affinity"] > 0
-    assert system.importance["t_affinity"] == 0
+    columns = [column.name for column in TAG_COLUMNS]
+    assert sum(system.importance[column] for column in columns) == 0
     assert system.ranker.manifest["tags"]["kept"] is False
 
 
@@ -598,7 +621,7 @@ def test_without_published_tags_nothing_is_compared(fitted: Tandem) -> None:
 def test_a_fifth_of_the_training_targets_tell_no_place(real: Journey, protocol: Protocol) -> None:
     """And no target of the days after a date does: nobody knows where somebody will be."""
     views = Views.build(real.table, protocol.events, all_targets(protocol).time)
-    targets, _ = _training_targets(QUICK, protocol, views)
+    targets, _ = _training_targets(QUICK, protocol, views, True)
     hidden = float((targets.place == NOWHERE).mean())
     if protocol.name == "temporal":
         assert hidden == 1.0
