@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,7 @@ class Protocol:
     ``counts`` bool [events]: events that make an item had (`training.signals.counted`). ``likes`` bool
     [events]: those of them that make an item wanted; all but low ratings.
     ``items``: number of the catalog's rows. ``reason``: why there is no test target, None where there is one.
+    ``unit``: what lengths of histories are counted in.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Protocol:
     test: Targets
     facts: Mapping[str, Any]
     reason: str | None = None
+    unit: Literal["basket", "item"] = "basket"
 
     def wanted(self, targets: Targets, number: int) -> IntArray:
         """The known items one target wants: distinct rows, ascending."""
@@ -251,6 +253,7 @@ def next_items(frame: pl.DataFrame, items: pl.DataFrame, train: int = TRAIN_BASK
         test=test,
         facts={},
         reason=None if len(test) else "nobody took a known item after an earlier one: there is nothing to predict",
+        unit="item",
     )
     return _with_facts(protocol)
 
@@ -343,15 +346,16 @@ def _usual_windows(events: EventArrays, counts: npt.NDArray[np.bool_], end: int,
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
-    """Test targets ``which`` [n] whose histories are cut to their newest ``low``..``high`` baskets.
+    """Test targets ``which`` [n] whose histories are cut to their newest ``low``..``high`` baskets (or items).
 
-    ``since`` int64 [n]: the first event each may see; ``baskets`` int64 [n]: how many baskets that leaves.
+    ``since`` int64 [n]: the first event each may see; ``length`` int64 [n]: how many of those that leaves.
     """
 
     name: str
     which: IntArray
     since: IntArray
-    baskets: IntArray
+    length: IntArray
+    unit: Literal["basket", "item"]
 
 
 def truncated(protocol: Protocol, targets: Targets, seed: int, least: int = 30) -> list[Bucket]:
@@ -360,7 +364,7 @@ def truncated(protocol: Protocol, targets: Targets, seed: int, least: int = 30) 
     Lengths are drawn within the bucket, evenly; the last bucket keeps everything. The targets are those long enough for
     the longest bucket that ``least`` of them reach; longer buckets are left out.
     """
-    own = _sessions(protocol.events)
+    own = _visits(protocol)
     before = np.searchsorted(own.start, targets.start) - np.searchsorted(own.start, protocol.since(targets))
     reached = [bounds for bounds in BUCKETS if int((before >= bounds[0]).sum()) >= least]
     if not reached:
@@ -374,7 +378,7 @@ def truncated(protocol: Protocol, targets: Targets, seed: int, least: int = 30) 
         at = np.searchsorted(own.start, targets.start[which]) - length
         since = np.where(length > 0, own.start[np.minimum(at, len(own) - 1)], targets.start[which])
         name = f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}"
-        buckets.append(Bucket(name, which, since, length))
+        buckets.append(Bucket(name, which, since, length, protocol.unit))
     return buckets
 
 
@@ -384,7 +388,7 @@ def truncated_at_random(protocol: Protocol, targets: Targets, seed: int, empty: 
     Buckets are equally likely, lengths within one too; a history shorter than its draw stays whole. A share ``empty``
     of the targets has no history, whatever was drawn.
     """
-    own = _sessions(protocol.events)
+    own = _visits(protocol)
     rng = np.random.default_rng(seed)
     bounded = np.array([(low, high) for low, high in BUCKETS if high is not None])
     low, high = bounded[rng.integers(0, len(bounded), len(targets))].T
@@ -395,6 +399,23 @@ def truncated_at_random(protocol: Protocol, targets: Targets, seed: int, empty: 
     kept = np.maximum(first, at - length)
     starts = np.append(own.start, len(protocol.events.user))
     return np.where(length > 0, np.minimum(starts[kept], targets.start), targets.start)
+
+
+def _visits(protocol: Protocol) -> Targets:
+    """What lengths of histories are counted in: sessions, or items had (those of the same second, or day, as one).
+
+    Looks that come before a user's first item are a visit of their own, later ones belong to the item before them.
+    """
+    if protocol.unit == "basket":
+        return _sessions(protocol.events)
+    events = protocol.events
+    first = np.diff(events.user, prepend=-1) != 0
+    moment = first | (np.diff(events.time, prepend=-1) != 0)
+    number = np.cumsum(moment) - 1
+    had = np.bincount(number, protocol.counts & (events.row >= 0), int(moment.sum())) > 0
+    new = np.flatnonzero(moment)[had | first[moment]]
+    end = np.r_[new[1:], len(events.user)][: len(new)]
+    return Targets(events.user[new], events.time[new], new, end, events.place[new])
 
 
 def _sessions(events: EventArrays) -> Targets:

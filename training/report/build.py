@@ -205,8 +205,9 @@ def _bucket(outcome: BucketOutcome, seed: int) -> dict[str, Any]:
     best = _best(values, MAIN_METRIC)
     return {
         "baskets": outcome.bucket.name,
+        "unit": f"{outcome.bucket.unit}s",
         "targets": int((outcome.wanted.sizes > 0).sum()),
-        "mean_baskets": float(outcome.bucket.baskets.mean()),
+        "mean_baskets": float(outcome.bucket.length.mean()),
         "models": {name: means(own) for name, own in values.items()},
         "gain": {
             "best_baseline": best,

@@ -178,11 +178,11 @@ def _buckets(buckets: Sequence[Mapping[str, Any]]) -> str:
             svg.Line(model, [bucket["models"][model]["ndcg@10"] for bucket in buckets], model == SYSTEM)
             for model in models
         ],
-        "baskets of history",
+        f"{buckets[0]['unit']} of history",
     )
     table = data_table(
         "Gain over the best baseline of each length, in NDCG@10",
-        ("baskets", SYSTEM, "best baseline", "its NDCG@10", "gain"),
+        (buckets[0]["unit"], SYSTEM, "best baseline", "its NDCG@10", "gain"),
         (
             (
                 bucket["baskets"],
@@ -199,7 +199,7 @@ def _buckets(buckets: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"<h2>Short histories</h2><p>The same {buckets[0]['targets']:,} targets at every length, with only their "
-        f"newest baskets to be seen; nothing is fitted again.</p>{plot}{table}"
+        f"newest {buckets[0]['unit']} to be seen; nothing is fitted again.</p>{plot}{table}"
     )
 
 

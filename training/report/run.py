@@ -230,7 +230,7 @@ def _buckets(outcome: Outcome, models: Mapping[str, Recommender], seed: int, pro
     found = truncated(outcome.protocol, outcome.targets, seed)
     results = []
     for number, bucket in enumerate(found):
-        progress(f"histories of {bucket.name} baskets", number / len(found))
+        progress(f"histories of {bucket.name} {outcome.protocol.unit}s", number / len(found))
         targets = outcome.targets.take(bucket.which)
         rows = {name: ask(model, targets, outcome.protocol.items, bucket.since) for name, model in models.items()}
         results.append(BucketOutcome(bucket, outcome.wanted.take(bucket.which), rows))

@@ -120,7 +120,7 @@ def _new_items(title: str, found: Mapping[str, Any]) -> Table:
 def _buckets(buckets: list[Mapping[str, Any]]) -> Table:
     table = _table(
         f"NDCG@10 by history length: the same {buckets[0]['targets']} targets, truncated",
-        ("baskets", SYSTEM, "best baseline", "its NDCG@10", "gain"),
+        (buckets[0]["unit"], SYSTEM, "best baseline", "its NDCG@10", "gain"),
     )
     for bucket in buckets:
         best = bucket["gain"]["best_baseline"]

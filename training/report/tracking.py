@@ -99,7 +99,9 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for name, part in named.items()
         if part["new_items"] is not None
     }
-    parts["buckets"] = {f"{bucket['baskets']} baskets": bucket["models"][SYSTEM] for bucket in result["buckets"]}
+    parts["buckets"] = {
+        f"{bucket['baskets']} {bucket['unit']}": bucket["models"][SYSTEM] for bucket in result["buckets"]
+    }
     parts["beyond_accuracy"] = result.get("beyond_accuracy", {})
     parts["seconds"] = result.get("seconds", {})
     parts["slices"] = {name: part for name in ("worst_slice", "least_gain_slice") if (part := result.get(name))}

@@ -291,11 +291,25 @@ def test_truncated_histories_are_the_newest_baskets_of_the_same_targets() -> Non
         assert bucket.which.tolist() == list(range(40))
         targets = protocol.test.take(bucket.which)
         # One event a basket, so events are baskets.
-        assert (targets.start - bucket.since == bucket.baskets).all()
+        assert (targets.start - bucket.since == bucket.length).all()
         assert (bucket.since >= protocol.since(targets)).all()
-        assert bucket.baskets.min() >= low
-        assert bucket.baskets.max() <= (29 if high is None else high)
-    assert set(truncated(protocol, protocol.test, seed=3)[2].baskets.tolist()) == {3, 4, 5}
+        assert bucket.length.min() >= low
+        assert bucket.length.max() <= (29 if high is None else high)
+    assert set(truncated(protocol, protocol.test, seed=3)[2].length.tolist()) == {3, 4, 5}
+
+
+def test_lengths_of_lives_are_items_however_few_visits_they_came_in() -> None:
+    """All in one sitting, and looked at before: counted in visits every history would have one length."""
+    looks = [event(n, f"i{n}", START + 60 * n - 20, "sitting", "view") for n in range(30)]
+    bought = [event(100 + n, f"i{n}", START + 60 * n, "sitting") for n in range(30)]
+    films = catalog(30)
+    protocol = next_items(to_frame(looks + bought), films)
+    buckets = truncated(protocol, protocol.test, seed=3, least=1)
+    assert [bucket.name for bucket in buckets] == ["0", "1-2", "3-5", "6-10", "11-25", "26+"]
+    for bucket in buckets[:-1]:
+        seen = protocol.had_sets(protocol.test.take(bucket.which), bucket.since)
+        assert seen.sizes.tolist() == bucket.length.tolist()
+    assert protocol.had_sets(protocol.test, buckets[-1].since).sizes.tolist() == [27]
 
 
 def test_buckets_that_few_reach_are_left_out() -> None:
